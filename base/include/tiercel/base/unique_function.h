@@ -1,0 +1,119 @@
+#pragma once
+
+// UniqueFunction<R(Args...)>: a callable that can be moved but not copied, so that it may own what
+// it captures (C++23's std::move_only_function, which C++20 lacks). Callables of up to six words
+// that move without throwing live inside it; larger ones cost one allocation. Calling an empty one
+// is a bug and aborts.
+
+#include <concepts>
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+#include "tiercel/base/check.h"
+
+namespace tiercel {
+
+template <typename Signature>
+class UniqueFunction;
+
+template <typename R, typename... Args>
+class UniqueFunction<R(Args...)> {
+ public:
+  UniqueFunction() noexcept = default;
+  UniqueFunction(std::nullptr_t) noexcept {}  // NOLINT(google-explicit-constructor)
+
+  template <typename F>
+  requires(!std::is_same_v<std::remove_cvref_t<F>, UniqueFunction> &&
+           std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
+      UniqueFunction(F&& function) {  // NOLINT(google-explicit-constructor)
+    using Stored = std::decay_t<F>;
+    if constexpr (fits_inline<Stored>()) {
+      ::new (static_cast<void*>(storage_)) Stored(std::forward<F>(function));
+    } else {
+      ::new (static_cast<void*>(storage_)) Stored*(new Stored(std::forward<F>(function)));
+    }
+    table_ = &kTableFor<Stored>;
+  }
+
+  UniqueFunction(UniqueFunction&& other) noexcept { take(other); }
+  UniqueFunction& operator=(UniqueFunction&& other) noexcept {
+    if (this != &other) {
+      reset();
+      take(other);
+    }
+    return *this;
+  }
+  UniqueFunction(const UniqueFunction&) = delete;
+  UniqueFunction& operator=(const UniqueFunction&) = delete;
+  ~UniqueFunction() { reset(); }
+
+  explicit operator bool() const noexcept { return table_ != nullptr; }
+
+  R operator()(Args... args) {
+    TIERCEL_CHECK(table_ != nullptr);
+    return table_->call(storage_, std::forward<Args>(args)...);
+  }
+
+ private:
+  static constexpr std::size_t kInlineBytes = 6 * sizeof(void*);
+
+  struct Table {
+    R (*call)(void*, Args&&...);
+    void (*move)(void* from, void* to) noexcept;
+    void (*destroy)(void*) noexcept;
+  };
+
+  template <typename F>
+  static constexpr bool fits_inline() {
+    return sizeof(F) <= kInlineBytes && alignof(F) <= alignof(std::max_align_t) &&
+           std::is_nothrow_move_constructible_v<F>;
+  }
+
+  template <typename F>
+  static F& target(void* storage) noexcept {
+    if constexpr (fits_inline<F>()) {
+      return *std::launder(static_cast<F*>(storage));
+    } else {
+      return **std::launder(static_cast<F**>(storage));
+    }
+  }
+
+  template <typename F>
+  static constexpr Table kTableFor{[](void* storage, Args&&... args) -> R {
+                                     return target<F>(storage)(std::forward<Args>(args)...);
+                                   },
+                                   [](void* from, void* to) noexcept {
+                                     if constexpr (fits_inline<F>()) {
+                                       ::new (to) F(std::move(target<F>(from)));
+                                       target<F>(from).~F();
+                                     } else {
+                                       ::new (to) F*(&target<F>(from));
+                                     }
+                                   },
+                                   [](void* storage) noexcept {
+                                     if constexpr (fits_inline<F>()) {
+                                       target<F>(storage).~F();
+                                     } else {
+                                       delete &target<F>(storage);
+                                     }
+                                   }};
+
+  void take(UniqueFunction& other) noexcept {
+    if (other.table_ == nullptr) return;
+    other.table_->move(other.storage_, storage_);
+    table_ = std::exchange(other.table_, nullptr);
+  }
+
+  void reset() noexcept {
+    if (table_ == nullptr) return;
+    std::exchange(table_, nullptr)->destroy(storage_);
+  }
+
+  alignas(std::max_align_t) std::byte storage_[kInlineBytes];
+  const Table* table_ = nullptr;
+};
+
+}  // namespace tiercel

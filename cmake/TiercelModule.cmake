@@ -1,0 +1,48 @@
+# tiercel_module(NAME SOURCES … [LINKS …] [LINKS_PRIVATE …])
+#
+# A module is a static library tiercel_NAME (alias tiercel::NAME) whose public headers stand in
+# NAME/include/tiercel/NAME and whose private ones in NAME/src, out of reach of other modules. LINKS are
+# seen by those who link the module, LINKS_PRIVATE are not.
+
+add_library(tiercel_flags INTERFACE)
+target_compile_features(tiercel_flags INTERFACE cxx_std_20)
+target_compile_options(tiercel_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wconversion
+  $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>
+  $<$<BOOL:${TIERCEL_WERROR}>:-Werror>)
+if(TIERCEL_SANITIZE)
+  add_compile_options(-fsanitize=${TIERCEL_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${TIERCEL_SANITIZE})
+endif()
+
+function(tiercel_module name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LINKS;LINKS_PRIVATE")
+  add_library(tiercel_${name} STATIC ${arg_SOURCES})
+  add_library(tiercel::${name} ALIAS tiercel_${name})
+  target_compile_features(tiercel_${name} PUBLIC cxx_std_20)
+  target_include_directories(tiercel_${name}
+    PUBLIC $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>
+           $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
+    PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/src)
+  target_link_libraries(tiercel_${name}
+    PUBLIC ${arg_LINKS}
+    PRIVATE $<BUILD_INTERFACE:tiercel_flags> ${arg_LINKS_PRIVATE})
+  set_target_properties(tiercel_${name} PROPERTIES
+    EXPORT_NAME ${name} CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+  install(TARGETS tiercel_${name} EXPORT tiercel-targets)
+  install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+endfunction()
+
+# tiercel_test(NAME SOURCES … [LINKS …] [LABELS …] [TIMEOUT seconds]): one GoogleTest program, one
+# CTest entry for each of its tests.
+function(tiercel_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;LINKS;LABELS")
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE tiercel_flags ${arg_LINKS} GTest::gmock GTest::gtest_main)
+  gtest_discover_tests(${name}
+    DISCOVERY_TIMEOUT 60
+    PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}")
+endfunction()
