@@ -1,0 +1,144 @@
+#pragma once
+
+// Cache: what an application includes. An in-process cache (L1) in front of Redis (L2), kept
+// coherent over all instances that share a namespace.
+//
+// The guarantee. A read answered from L1 reflects every write (set or invalidate, of any instance)
+// that was acknowledged longer than the lease Δ before, whatever the network does to the connection
+// to the master; else L1 does not answer and the read goes to Redis. An instance reads its own
+// writes. A value that was loaded or fetched while its key changed is not cached.
+//
+// Not guaranteed yet: an old master that hangs, is failed over and wakes up can vouch for L1 until
+// Sentinel demotes it (about 10 s); writes of programs that do not use Tiercel are not seen until
+// the TTL ends; asynchronous replication can lose an acknowledged write at a failover. README has
+// the whole list.
+//
+// Threads. All methods may be called from any thread, except that the blocking ones answer
+// kInvalidArgument on the cache's own loop thread (inside a callback), where they could never
+// return. A callback runs exactly once: on the calling thread where the answer is there at once,
+// else on the loop thread or on an executor's thread; it must not block. Loaders run on the
+// executor, at most one for a key at a time in this process.
+//
+// Failure. Reads: kUnavailable when Redis cannot be reached within the deadline; kOverloaded past a
+// bound; kInvalidArgument for a key over 64 KiB or a refused password; kClosed; a loader's own
+// error as it is. Writes: the same, and kDeadlineExceeded when the outcome is unknown (then L1 does
+// not answer for the key until Redis has been asked). A miss is not an error. Nothing is thrown.
+//
+//   auto cache = Cache::open({.redis_url = "redis://127.0.0.1:6379"});
+//   if (!cache) return fail(cache.error().to_string());
+//   (void)(*cache)->set("player:7", "Ann");
+//   auto found = (*cache)->get("player:7");   // Result<std::optional<Value>>
+//   if (found && *found) use((*found)->bytes());
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tiercel/base/result.h"
+#include "tiercel/base/unique_function.h"
+#include "tiercel/cache/awaitable.h"
+#include "tiercel/cache/options.h"
+#include "tiercel/cache/stats.h"
+#include "tiercel/cache/value.h"
+
+namespace tiercel {
+
+// What a loader found. A std::string converts to it.
+struct Loaded {
+  Loaded(std::string value) : bytes(std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  Loaded(std::string value, std::chrono::milliseconds life) : bytes(std::move(value)), ttl(life) {}
+
+  std::string bytes;
+  std::optional<std::chrono::milliseconds>
+      ttl;  // nullopt: the options' ttl, with jitter. At least 1 ms.
+};
+
+// Gets the value of a key from where it really lives. nullopt: there is nothing (kept for
+// negative_ttl). An exception counts as kInternal. It must end by itself: nothing can stop it, and
+// ~Cache waits for it.
+using Loader = std::function<Result<std::optional<Loaded>>(std::string_view key)>;
+
+struct ReadOptions {
+  std::optional<std::chrono::milliseconds>
+      timeout;    // nullopt: the options' read_timeout. 1 ms to 1 h.
+  Loader loader;  // Empty: a miss in Redis is the answer.
+};
+
+struct WriteOptions {
+  std::optional<std::chrono::milliseconds>
+      ttl;  // nullopt: the options' ttl, with jitter. At least 1 ms.
+  std::optional<std::chrono::milliseconds>
+      timeout;  // nullopt: the options' write_timeout. 1 ms to 1 h.
+};
+
+// A write that was acknowledged.
+struct Written {
+  std::uint64_t version = 0;
+};
+
+using ReadResult = Result<std::optional<Value>>;  // nullopt: there is no such entry.
+using WriteResult = Result<Written>;
+
+class Cache {
+ public:
+  // Checks the options and starts to connect; does not wait for Redis, which may come up later.
+  // Errors: kInvalidArgument, naming the option.
+  static Result<std::unique_ptr<Cache>> open(CacheOptions options);
+
+  // Answers what still waits with kClosed, waits for running loaders, closes the connections. No
+  // other call may be under way; not from a callback. Values outlive it.
+  ~Cache();
+  Cache(const Cache&) = delete;
+  Cache& operator=(const Cache&) = delete;
+
+  // Blocking. Waits until L1 may answer (both links up and the lease held; at once without Redis).
+  // Errors: kUnavailable at the timeout, or kInvalidArgument as soon as the server refuses us, with
+  // the reason.
+  Result<void> wait_until_ready(std::chrono::milliseconds timeout);
+
+  // L1 only, never waits, no system call. nullopt: not there, or L1 may not answer now.
+  [[nodiscard]] std::optional<Value> try_get(std::string_view key);
+
+  // L1, then Redis, then the loader if there is one. Reads of one key that miss at the same time
+  // share one.
+  ReadResult get(std::string_view key, ReadOptions options = {});
+  void get_async(std::string_view key, ReadOptions options,
+                 UniqueFunction<void(ReadResult)> callback);
+  Awaitable<ReadResult> co_get(std::string_view key, ReadOptions options = {});
+
+  // The same for many keys: one pass over L1, one pipeline to Redis. One result for each key, in
+  // order; each fails or succeeds on its own.
+  std::vector<ReadResult> get_many(std::span<const std::string_view> keys,
+                                   ReadOptions options = {});
+  void get_many_async(std::span<const std::string_view> keys, ReadOptions options,
+                      UniqueFunction<void(std::vector<ReadResult>)> callback);
+  Awaitable<std::vector<ReadResult>> co_get_many(std::span<const std::string_view> keys,
+                                                 ReadOptions options = {});
+
+  // Stores the value in Redis and tells all instances. Acknowledged by the master only.
+  WriteResult set(std::string_view key, std::string_view value, WriteOptions options = {});
+  void set_async(std::string_view key, std::string_view value, WriteOptions options,
+                 UniqueFunction<void(WriteResult)> callback);
+  Awaitable<WriteResult> co_set(std::string_view key, std::string_view value,
+                                WriteOptions options = {});
+
+  // Removes the entry everywhere; a load of the key that is under way will not be stored.
+  WriteResult invalidate(std::string_view key, WriteOptions options = {});
+  void invalidate_async(std::string_view key, WriteOptions options,
+                        UniqueFunction<void(WriteResult)> callback);
+  Awaitable<WriteResult> co_invalidate(std::string_view key, WriteOptions options = {});
+
+  [[nodiscard]] LeaseInfo lease() const;
+  [[nodiscard]] CacheStats stats() const;
+
+ private:
+  class Core;
+  explicit Cache(std::shared_ptr<Core> core);
+  std::shared_ptr<Core> core_;
+};
+
+}  // namespace tiercel

@@ -1,0 +1,107 @@
+#pragma once
+
+// Everything that can be set on a Cache. A plain aggregate: name the fields that differ from the
+// default.
+//
+//   CacheOptions{.name_space = "game", .redis_url = "redis://127.0.0.1:6379", .lease = 200ms}
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "tiercel/base/clock.h"
+#include "tiercel/base/executor.h"
+#include "tiercel/base/log.h"
+#include "tiercel/base/result.h"
+#include "tiercel/l2/options.h"
+
+namespace tiercel {
+
+struct CacheOptions {
+  // --- what is shared
+  // -------------------------------------------------------------------------------
+
+  // Instances that share Redis and this name share their entries. 1 to 64 of A-Z a-z 0-9 . _ -
+  std::string name_space = "tiercel";
+
+  // Where L2 is, as a URL (l2/options.h) or in full; at most one of the two. Neither: the cache is
+  // L1 only.
+  std::string redis_url;
+  std::optional<l2::RedisOptions> redis;
+
+  // --- L1
+  // -------------------------------------------------------------------------------------------
+
+  // What L1 may hold, all overhead included (l1/lru_cache.h says what is charged). 64 KiB or more.
+  std::size_t l1_capacity_bytes_max = std::size_t{64} << 20;
+  // Locks that L1 is striped over: a power of two, 1 to 4096. One entry must fit capacity /
+  // stripes.
+  std::size_t l1_stripes = 64;
+
+  // --- how fresh
+  // ------------------------------------------------------------------------------------
+
+  // Δ: a read answered from L1 reflects all writes acknowledged this long ago. 20 ms to 60 s. Less
+  // is fresher, and costs more pings (5 each Δ) and more lapses, during which reads go to Redis.
+  std::chrono::milliseconds lease{500};
+  // An unanswered ping of this age gives the subscription up and drops L1. `lease` to 10 min.
+  std::chrono::milliseconds stream_timeout{2000};
+
+  // --- how long
+  // -------------------------------------------------------------------------------------
+
+  // Life of an entry that was written or loaded without a TTL of its own. 1 ms to 10 years;
+  // nullopt: until it is evicted or invalidated.
+  std::optional<std::chrono::milliseconds> ttl = std::chrono::hours{1};
+  // That life is shortened by a random part of up to this fraction, so that what was loaded
+  // together does not expire together. 0 to 0.9. A TTL given with a write or by a loader is taken
+  // as it is.
+  double ttl_jitter = 0.1;
+  // For how long "the loader found nothing" is kept. 1 ms to 10 years; nullopt: not at all.
+  std::optional<std::chrono::milliseconds> negative_ttl = std::chrono::seconds{5};
+
+  // --- how patient
+  // ----------------------------------------------------------------------------------
+
+  // Limits of one call where it does not give its own. 1 ms to 1 h.
+  std::chrono::milliseconds read_timeout{1000};
+  std::chrono::milliseconds write_timeout{1000};
+  // A read that has a loader waits this long for Redis before it loads without it. 1 ms to 1 h.
+  std::chrono::milliseconds read_timeout_before_load{250};
+  // One process may load a key for this long before another may, too. 10 ms to 10 min. It should
+  // exceed what the loader takes: what comes later is handed to its callers but not stored.
+  std::chrono::milliseconds fill_lease{5000};
+
+  // --- bounds
+  // ---------------------------------------------------------------------------------------
+
+  // Reads that may wait for L2 or a loader at a time; one more is answered kOverloaded. 1 to 16 M.
+  std::size_t reads_waiting_max = 65536;
+  // A larger value is refused with kInvalidArgument. 1 byte to 512 MiB (Redis' own limit, less the
+  // header).
+  std::size_t value_bytes_max = std::size_t{8} << 20;
+  // Entries kept in the history stream in Redis, about. 16 to 100 M. Must be the same on all
+  // instances.
+  std::size_t history_entries = 10000;
+
+  // --- surroundings
+  // ---------------------------------------------------------------------------------
+
+  // Where loaders run. nullptr: a ThreadPool of the cache's own with `loaders`. Must outlive the
+  // cache and run every task that it accepted.
+  Executor* executor = nullptr;
+  ThreadPoolOptions loaders{};
+  const Clock* clock = &Clock::system();
+  LogSink log;
+  // For jitter, backoff and hashing; 0: from entropy.
+  std::uint64_t seed = 0;
+};
+
+inline constexpr std::size_t kKeyBytesMax = 65536;
+
+// Errors: kInvalidArgument naming the field, what was given and its range.
+Result<void> validate(const CacheOptions& options);
+
+}  // namespace tiercel

@@ -1,0 +1,66 @@
+#pragma once
+
+// What a Cache counts, and the state of its lease. Plain values: a snapshot, each number exact,
+// together not atomic.
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "tiercel/l1/lru_cache.h"
+#include "tiercel/l2/client.h"
+
+namespace tiercel {
+
+// What the lease rests on. More, and stronger, kinds of evidence come with the replicas' witness.
+enum class LeaseMode : std::uint8_t {
+  kLocal,  // No Redis: L1 is all there is, and always answers.
+  kPing,   // Pongs on the subscription. Blind for an old master that still answers.
+};
+
+std::string_view to_string(LeaseMode mode) noexcept;  // "local", "ping"
+
+struct LeaseInfo {
+  bool held = false;
+  std::chrono::milliseconds remaining{0};  // 0 when not held; milliseconds::max() when local.
+  std::string epoch;                       // Empty while the subscription is down, or when local.
+  std::string master;                      // "127.0.0.1:6379", likewise.
+  LeaseMode mode = LeaseMode::kLocal;
+};
+
+struct CacheStats {
+  l1::Stats l1;
+  l2::ClientStats l2;
+
+  // Reads, by who answered. A read counts once.
+  std::uint64_t reads_l1 = 0;
+  std::uint64_t reads_l2 = 0;
+  std::uint64_t reads_loader = 0;
+  std::uint64_t reads_absent = 0;  // Answered: no such entry.
+  std::uint64_t reads_failed = 0;
+  std::uint64_t reads_joined = 0;    // Of all reads, those that shared another's fetch or load.
+  std::uint64_t lease_refusals = 0;  // L1 had it, but the lease did not hold.
+
+  std::uint64_t loads = 0;
+  std::uint64_t loads_failed = 0;
+  std::uint64_t loads_not_stored = 0;  // Their fill lease was gone, or Redis was.
+
+  std::uint64_t fills = 0;  // Put into L1.
+  std::uint64_t fills_dropped =
+      0;  // Not put into L1: the key changed meanwhile, or no lease could vouch.
+
+  std::uint64_t writes_acknowledged = 0;
+  std::uint64_t writes_failed = 0;   // Not done.
+  std::uint64_t writes_unknown = 0;  // Outcome unknown.
+
+  std::uint64_t values_corrupt = 0;    // In Redis, claimed to be ours, did not parse.
+  std::uint64_t values_foreign = 0;    // In Redis, not ours: handed on as raw bytes.
+  std::uint64_t messages = 0;          // Received on the channel.
+  std::uint64_t messages_corrupt = 0;  // Of these, unreadable.
+
+  std::uint64_t epochs = 0;
+  std::uint64_t l1_drops = 0;
+  std::size_t reads_waiting = 0;
+};
+
+}  // namespace tiercel

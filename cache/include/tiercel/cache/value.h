@@ -1,0 +1,57 @@
+#pragma once
+
+// Value: what a read found, where, and how old it can be.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "tiercel/base/clock.h"
+#include "tiercel/l1/lru_cache.h"
+
+namespace tiercel {
+
+enum class Tier : std::uint8_t { kL1, kL2, kLoader };
+
+std::string_view to_string(Tier tier) noexcept;  // "l1", "l2", "loader"
+
+// Owns, or shares, the bytes: they stay valid while the Value lives, also after eviction, and also
+// after the cache is gone. Move-only; not for two threads at once.
+class Value {
+ public:
+  [[nodiscard]] std::string_view bytes() const noexcept {
+    return pinned_ ? pinned_.value() : std::string_view{*owned_};
+  }
+  [[nodiscard]] std::string to_string() const { return std::string{bytes()}; }
+
+  [[nodiscard]] Tier tier() const noexcept { return tier_; }
+
+  // The write that stored it; comparable within an epoch. 0: unknown (a foreign writer's value, or
+  // one that was loaded but not stored).
+  [[nodiscard]] std::uint64_t version() const noexcept { return version_; }
+
+  // At the time of the read the value reflected every write acknowledged this long before, or
+  // longer.
+  [[nodiscard]] Duration age_bound() const noexcept { return age_bound_; }
+
+  // For the cache's own sources.
+  Value(l1::Handle pinned, Duration age_bound) noexcept
+      : pinned_(std::move(pinned)),
+        tier_(Tier::kL1),
+        version_(pinned_.version()),
+        age_bound_(age_bound) {}
+  Value(std::shared_ptr<const std::string> owned, Tier tier, std::uint64_t version,
+        Duration age_bound) noexcept
+      : owned_(std::move(owned)), tier_(tier), version_(version), age_bound_(age_bound) {}
+
+ private:
+  l1::Handle pinned_;                         // Set for Tier::kL1,
+  std::shared_ptr<const std::string> owned_;  // else this.
+  Tier tier_;
+  std::uint64_t version_;
+  Duration age_bound_;
+};
+
+}  // namespace tiercel

@@ -1,0 +1,287 @@
+#include "core.h"
+
+#include <algorithm>
+#include <future>
+#include <utility>
+
+namespace tiercel {
+namespace {
+
+using namespace std::chrono_literals;
+
+// How often overdue waiters are answered: a call may end this much after its deadline.
+constexpr Duration kExpireWaitersEvery = 5ms;
+constexpr Duration kSweepL1Every = 50ms;
+constexpr std::size_t kSweepEntries = 4096;
+
+constexpr std::uint32_t kFlagNegative = 1;
+
+}  // namespace
+
+Cache::Core::Core(CacheOptions options, coherence::Names names)
+    : options_(std::move(options)), names_(std::move(names)) {}
+
+Cache::Core::~Core() = default;
+
+Result<std::shared_ptr<Cache::Core>> Cache::Core::create(CacheOptions options) {
+  if (auto valid = validate(options); !valid) return valid.error();
+  std::optional<l2::RedisOptions> redis = options.redis;
+  if (!options.redis_url.empty()) {
+    auto parsed = l2::parse_url(options.redis_url);
+    if (!parsed) return parsed.error();
+    redis = std::move(*parsed);
+  }
+  auto names = coherence::Names::create(options.name_space);
+  if (!names) return names.error();
+
+  std::shared_ptr<Core> core{new Core{std::move(options), std::move(*names)}};
+  const CacheOptions& given = core->options_;
+  core->origin_ = entropy_u64();
+  core->seed_ = given.seed != 0 ? given.seed : entropy_u64();
+
+  auto l1 =
+      l1::LruCache::create({.capacity_bytes_max = given.l1_capacity_bytes_max,
+                            .stripes = given.l1_stripes,
+                            .hash_seed = given.seed != 0 ? std::optional{given.seed} : std::nullopt,
+                            .clock = given.clock});
+  if (!l1) return l1.error();
+  core->l1_ = std::move(*l1);
+
+  core->executor_ = given.executor;
+  if (core->executor_ == nullptr) {
+    auto pool = ThreadPool::create(given.loaders);
+    if (!pool) return pool.error();
+    core->own_executor_ = std::move(*pool);
+    core->executor_ = core->own_executor_.get();
+  }
+
+  core->loop_ = std::make_unique<l2::EventLoop>();
+  if (!redis) {
+    core->lease_cell_.grant(TimePoint::max());
+    return core;
+  }
+  core->link_driver_ = std::make_unique<LinkDriver>(
+      coherence::SessionOptions{.lease = given.lease, .stream_timeout = given.stream_timeout},
+      *given.clock, *core->loop_, static_cast<LinkDriver::Host&>(*core), core->lease_cell_,
+      given.log);
+  if (auto connected = core->connect(std::move(*redis)); !connected) return connected.error();
+  return core;
+}
+
+// On the loop thread, so that no link can report anything before the driver knows its client.
+Result<void> Cache::Core::connect(l2::RedisOptions redis) {
+  std::promise<Result<void>> opened;
+  loop_->post([&] {
+    auto client = l2::Client::open({.redis = std::move(redis),
+                                    .channel = names_.channel(),
+                                    .observer = link_driver_.get(),
+                                    .log = options_.log,
+                                    .clock = options_.clock,
+                                    .seed = options_.seed},
+                                   *loop_);
+    if (client) {
+      client_ = std::move(*client);
+      link_driver_->attach(*client_);
+    }
+    opened.set_value(client ? Result<void>{} : Result<void>{client.error()});
+  });
+  return opened.get_future().get();
+}
+
+void Cache::Core::close() {
+  if (closed_.exchange(true)) return;
+  const auto land_all = [this] {
+    for (const auto& flight : flights_.all()) land_failed(flight, closed("the cache was closed"));
+    MutexLock lock{loads_mutex_};
+    while (loads_running_ > 0) loads_changed_.wait(loads_mutex_);
+  };
+  land_all();
+  // Its last replies may let loads in that waited at the gate; they see that the cache is closed.
+  if (client_) client_->close();
+  land_all();
+  loop_.reset();
+  own_executor_.reset();
+}
+
+std::optional<Value> Cache::Core::try_get(std::string_view key) {
+  Peek found = peek(key);
+  if (found.kind == Peek::Kind::kHit) {
+    counters_.reads_l1.fetch_add(1, std::memory_order_relaxed);
+    return std::move(found.value);
+  }
+  return std::nullopt;
+}
+
+// The order of these steps is the contract: see coherence/lease.h.
+Cache::Core::Peek Cache::Core::peek(std::string_view key) {
+  const std::uint64_t generation = l1_->generation();
+  const TimePoint lease_until = lease_cell_.until();
+  l1::Handle handle = l1_->find(key);
+  if (!handle) return {};
+  const TimePoint read_at = now();
+  if (read_at >= lease_until || handle.generation() != generation) {
+    counters_.lease_refusals.fetch_add(1, std::memory_order_relaxed);
+    return {};
+  }
+  if (read_at >= handle.expires_at()) return {};
+  if ((handle.flags() & kFlagNegative) != 0) return {Peek::Kind::kAbsent, std::nullopt};
+  const Duration age_bound =
+      is_local() ? Duration{0} : std::max(Duration{0}, read_at - (lease_until - options_.lease));
+  return {Peek::Kind::kHit, Value{std::move(handle), age_bound}};
+}
+
+bool Cache::Core::put_into_l1(coherence::FillTable::Token token, const Found& found,
+                              TimePoint expires_at) {
+  const std::string key = token.key();
+  const bool negative = found.bytes == nullptr;
+  const l1::EntryMeta meta{.version = found.version,
+                           .expires_at = expires_at,
+                           .flags = negative ? kFlagNegative : 0,
+                           .generation = {}};
+  bool inserted = false;
+  fills_.commit(std::move(token), found.version, [&] {
+    // A refusal (too large for a stripe) leaves the key out of L1, which is right, and is counted
+    // there.
+    inserted = static_cast<bool>(
+        l1_->insert(key, negative ? std::string_view{} : std::string_view{*found.bytes}, meta));
+  });
+  (inserted ? counters_.fills : counters_.fills_dropped).fetch_add(1, std::memory_order_relaxed);
+  if (inserted && expires_at != TimePoint::max()) start_sweeping();
+  return inserted;
+}
+
+// Replies come on the loop thread, where the state of the links is known; what comes elsewhere is
+// an error or a load that was not stored. Without Redis there is nothing that could contradict.
+bool Cache::Core::links_vouch() const {
+  return is_local() || (loop_->on_loop_thread() && link_driver_->fills_allowed());
+}
+
+void Cache::Core::drop_l1() {
+  fills_.mark_all();
+  l1_->clear();
+  counters_.l1_drops.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Cache::Core::evict(const std::string& key, coherence::Version version) {
+  fills_.mark(key, version);
+  if (version == coherence::kVersionUnknown) {
+    l1_->erase(key);
+  } else {
+    l1_->erase_older(key, version);
+  }
+}
+
+std::chrono::milliseconds Cache::Core::life_of(std::optional<std::chrono::milliseconds> own,
+                                               bool negative, bool& for_ever) {
+  for_ever = false;
+  if (own) return *own;
+  const auto& policy = negative ? options_.negative_ttl : options_.ttl;
+  if (!policy) {
+    for_ever = true;
+    return std::chrono::milliseconds{0};
+  }
+  Random random{seed_ + draws_.fetch_add(1, std::memory_order_relaxed)};
+  const double kept = 1.0 - options_.ttl_jitter * random.unit();
+  const auto life = static_cast<std::int64_t>(static_cast<double>(policy->count()) * kept);
+  return std::chrono::milliseconds{std::max<std::int64_t>(1, life)};
+}
+
+void Cache::Core::start_sweeping() {
+  if (sweeping_.exchange(true, std::memory_order_acq_rel)) return;
+  loop_->post([this] { sweep_l1(); });
+}
+
+void Cache::Core::sweep_l1() {
+  l1_->sweep(kSweepEntries);
+  loop_->run_after(kSweepL1Every, [this] { sweep_l1(); });
+}
+
+void Cache::Core::start_expiring() {
+  if (expiring_.exchange(true, std::memory_order_acq_rel)) return;
+  loop_->post([this] { expire_waiters(); });
+}
+
+void Cache::Core::expire_waiters() {
+  for (auto& waiter : flights_.take_overdue(now())) {
+    const auto trouble = client_ ? client_->data_trouble() : std::nullopt;
+    answer(waiter.callback, trouble
+                                ? unavailable("no answer within the deadline: " + trouble->message,
+                                              trouble->endpoint)
+                                : unavailable("no answer within the deadline"));
+  }
+  // Stops while nobody waits, so that an idle cache does not wake the processor. The flag is
+  // lowered before the count is looked at again, and raised after it is counted (get()): whoever
+  // comes in between is seen by one.
+  if (counters_.reads_waiting.load() == 0) {
+    expiring_.store(false);
+    if (counters_.reads_waiting.load() == 0 || expiring_.exchange(true)) return;
+  }
+  loop_->run_after(kExpireWaitersEvery, [this] { expire_waiters(); });
+}
+
+Result<void> Cache::Core::wait_until_ready(std::chrono::milliseconds timeout) {
+  if (is_local()) return {};
+  const TimePoint deadline = now() + timeout;
+  for (;;) {
+    if (link_driver_->data_is_up() && lease_cell_.until() > now()) return {};
+    const auto trouble = client_->data_trouble();
+    if (trouble && trouble->code == ErrorCode::kInvalidArgument) return *trouble;
+    const Duration left = deadline - now();
+    if (left <= Duration{0}) {
+      if (trouble) return unavailable(trouble->message, trouble->endpoint);
+      return unavailable("the subscription has not proven itself yet");
+    }
+    // The cap bounds how late a refused password is noticed, which changes no link.
+    link_driver_->wait_for_change(std::min<Duration>(left, 20ms));
+  }
+}
+
+LeaseInfo Cache::Core::lease() const {
+  if (is_local()) {
+    return {.held = true,
+            .remaining = std::chrono::milliseconds::max(),
+            .epoch = {},
+            .master = {},
+            .mode = LeaseMode::kLocal};
+  }
+  return link_driver_->lease();
+}
+
+CacheStats Cache::Core::stats() const {
+  const auto value = [](const auto& counter) { return counter.load(std::memory_order_relaxed); };
+  CacheStats stats;
+  stats.l1 = l1_->stats();
+  if (client_) {
+    stats.l2 = client_->stats();
+    const auto counts = link_driver_->counts();
+    stats.messages = counts.messages;
+    stats.messages_corrupt = counts.messages_corrupt;
+    stats.epochs = counts.epochs;
+  }
+  stats.reads_l1 = value(counters_.reads_l1);
+  stats.reads_l2 = value(counters_.reads_l2);
+  stats.reads_loader = value(counters_.reads_loader);
+  stats.reads_absent = value(counters_.reads_absent);
+  stats.reads_failed = value(counters_.reads_failed);
+  stats.reads_joined = value(counters_.reads_joined);
+  stats.lease_refusals = value(counters_.lease_refusals);
+  stats.loads = value(counters_.loads);
+  stats.loads_failed = value(counters_.loads_failed);
+  stats.loads_not_stored = value(counters_.loads_not_stored);
+  stats.fills = value(counters_.fills);
+  stats.fills_dropped = value(counters_.fills_dropped);
+  stats.writes_acknowledged = value(counters_.writes_acknowledged);
+  stats.writes_failed = value(counters_.writes_failed);
+  stats.writes_unknown = value(counters_.writes_unknown);
+  stats.values_corrupt = value(counters_.values_corrupt);
+  stats.values_foreign = value(counters_.values_foreign);
+  stats.l1_drops = value(counters_.l1_drops);
+  stats.reads_waiting = value(counters_.reads_waiting);
+  return stats;
+}
+
+void Cache::Core::log(LogLevel level, std::string_view message) const {
+  if (options_.log) options_.log(level, message);
+}
+
+}  // namespace tiercel

@@ -1,0 +1,167 @@
+#pragma once
+
+// Cache::Core: the one asynchronous core behind the blocking, callback and awaitable skins.
+//
+//   core.cc        life cycle, L1 look-up, statistics, background duties
+//   reads.cc       a miss: flight, fetch from Redis, load, store-back
+//   writes.cc      set and invalidate
+//   link_driver.*  runs the coherence protocol on the loop thread
+//
+// Threads. Reads and writes start on any thread and are moved on by replies on the loop thread and
+// by loads on the executor. What belongs to one thread is marked so. The loop's tasks hold a plain
+// `this`: close() stops the loop before the core can go. The executor's hold a shared_ptr, and
+// close() waits for them.
+//
+// Lock order: Flights' stripe, FillTable's stripe, L1's stripe. No callback and no I/O under any of
+// them.
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "flights.h"
+#include "link_driver.h"
+#include "tiercel/base/mutex.h"
+#include "tiercel/base/random.h"
+#include "tiercel/cache/cache.h"
+#include "tiercel/coherence/fill_table.h"
+#include "tiercel/coherence/lease.h"
+#include "tiercel/coherence/names.h"
+#include "tiercel/l1/lru_cache.h"
+#include "tiercel/l2/client.h"
+#include "tiercel/serialization/envelope.h"
+#include "tiercel/serialization/message.h"
+
+namespace tiercel {
+
+using WriteCallback = UniqueFunction<void(WriteResult)>;
+
+class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private LinkDriver::Host {
+ public:
+  static Result<std::shared_ptr<Core>> create(CacheOptions options);
+  ~Core() override;
+  void close();
+
+  std::optional<Value> try_get(std::string_view key);
+  void get(std::string_view key, const ReadOptions& options, ReadCallback callback);
+  void get_many(std::span<const std::string_view> keys, const ReadOptions& options,
+                UniqueFunction<void(std::vector<ReadResult>)> callback);
+  void set(std::string_view key, std::string_view value, const WriteOptions& options,
+           WriteCallback callback);
+  void invalidate(std::string_view key, const WriteOptions& options, WriteCallback callback);
+
+  Result<void> wait_until_ready(std::chrono::milliseconds timeout);
+  LeaseInfo lease() const;
+  CacheStats stats() const;
+
+  [[nodiscard]] bool on_loop_thread() const noexcept { return loop_->on_loop_thread(); }
+
+ private:
+  struct Peek {
+    enum class Kind : std::uint8_t { kMiss, kHit, kAbsent } kind = Kind::kMiss;
+    std::optional<Value> value;
+  };
+  struct Write;
+  struct Fetched;
+
+  Core(CacheOptions options, coherence::Names names);
+
+  // --- core.cc
+  Peek peek(std::string_view key);
+  [[nodiscard]] bool is_local() const noexcept { return client_ == nullptr; }
+  [[nodiscard]] TimePoint now() const noexcept { return options_.clock->now(); }
+  [[nodiscard]] std::chrono::milliseconds life_of(std::optional<std::chrono::milliseconds> own,
+                                                  bool negative, bool& for_ever);
+  void log(LogLevel level, std::string_view message) const;
+  Result<void> connect(l2::RedisOptions redis);
+  void start_sweeping();  // L1, of what has expired. Any thread.
+  void sweep_l1();        // Loop thread.
+  void start_expiring();  // Waiters that are overdue. Any thread, after reads_waiting was raised.
+  void expire_waiters();  // Loop thread.
+  [[nodiscard]] bool links_vouch() const;  // For what has just come: may it go into L1?
+  void drop_l1() override;
+  void evict(const std::string& key, coherence::Version version) override;
+
+  // --- reads.cc
+  Result<void> check_read(std::string_view key, const ReadOptions& options) const;
+  void answer(ReadCallback& callback, ReadResult result);
+  void begin_fetch(const std::shared_ptr<Flight>& flight, TimePoint deadline);
+  void fetch(const std::shared_ptr<Flight>& flight, TimePoint deadline);
+  void fetch_done(const std::shared_ptr<Flight>& flight, TimePoint sent_at, std::int64_t ttl_ms,
+                  Result<l2::Reply> reply);
+  bool land_on_stored(const std::shared_ptr<Flight>& flight, TimePoint sent_at, std::int64_t ttl_ms,
+                      std::string bytes);
+  void begin_fill(const std::shared_ptr<Flight>& flight);
+  void begin_fill_done(const std::shared_ptr<Flight>& flight, TimePoint sent_at,
+                       Result<l2::Reply> reply);
+  void poll_fill(const std::shared_ptr<Flight>& flight, std::int64_t lease_ms);
+  void enter_load(const std::shared_ptr<Flight>& flight);
+  void load(const std::shared_ptr<Flight>& flight);
+  void store_loaded(const std::shared_ptr<Flight>& flight, std::optional<Loaded> loaded,
+                    TimePoint began_at);
+  void store_done(const std::shared_ptr<Flight>& flight, Found found, TimePoint expires_at,
+                  Result<l2::Reply> reply);
+  void end_load(const std::shared_ptr<Flight>& flight);
+  void abandon_fill(const Flight& flight);
+  void land(const std::shared_ptr<Flight>& flight, Found found, TimePoint expires_at,
+            bool may_cache);
+  void land_failed(const std::shared_ptr<Flight>& flight, const Error& error);
+  [[nodiscard]] std::string fill_token(const Flight& flight) const;
+  bool put_into_l1(coherence::FillTable::Token token, const Found& found, TimePoint expires_at);
+
+  // --- writes.cc
+  void write(std::string_view key, std::optional<std::string_view> value,
+             const WriteOptions& options, WriteCallback callback);
+  Result<void> check_write(std::string_view key, std::optional<std::string_view> value,
+                           const WriteOptions& options) const;
+  void write_locally(std::string_view key, std::optional<std::string_view> value,
+                     TimePoint expires_at, WriteCallback callback);
+  void write_done(const std::shared_ptr<Write>& write, Result<l2::Reply> reply);
+  Result<std::string> encode_change(serialization::MessageKind kind, std::string_view key);
+
+  // Immutable after create().
+  const CacheOptions options_;
+  const coherence::Names names_;
+  std::uint64_t origin_ = 0;  // Names this instance in messages and fill tokens.
+  std::uint64_t seed_ = 0;
+  std::unique_ptr<l1::LruCache> l1_;
+  std::unique_ptr<Executor> own_executor_;
+  Executor* executor_ = nullptr;
+  std::unique_ptr<l2::EventLoop> loop_;
+  std::unique_ptr<l2::Client> client_;       // Null when there is no Redis.
+  std::unique_ptr<LinkDriver> link_driver_;  // Likewise.
+
+  // Thread-safe by themselves.
+  coherence::LeaseCell lease_cell_;
+  coherence::FillTable fills_;
+  Flights flights_{fills_};
+  LoadGate load_gate_;
+  std::atomic<bool> closed_{false};
+  std::atomic<bool> sweeping_{false};
+  std::atomic<bool> expiring_{false};
+  std::atomic<std::uint64_t> draws_{0};   // Of random numbers.
+  std::atomic<std::uint64_t> nonces_{0};  // Of messages.
+  std::atomic<std::uint64_t> fill_numbers_{0};
+  std::atomic<std::uint64_t> local_versions_{0};
+
+  // Loads accepted by the executor and not yet finished; close() waits for none.
+  Mutex loads_mutex_;
+  CondVar loads_changed_;
+  std::size_t loads_running_ TIERCEL_GUARDED_BY(loads_mutex_) = 0;
+
+  struct Counters {
+    std::atomic<std::uint64_t> reads_l1{0}, reads_l2{0}, reads_loader{0}, reads_absent{0},
+        reads_failed{0}, reads_joined{0}, lease_refusals{0}, loads{0}, loads_failed{0},
+        loads_not_stored{0}, fills{0}, fills_dropped{0}, writes_acknowledged{0}, writes_failed{0},
+        writes_unknown{0}, values_corrupt{0}, values_foreign{0}, l1_drops{0};
+    std::atomic<std::size_t> reads_waiting{0};
+  };
+  Counters counters_;
+};
+
+}  // namespace tiercel

@@ -1,0 +1,41 @@
+#pragma once
+
+// Names: which Redis keys and which channel a namespace uses.
+//
+//   value        NAMESPACE:KEY         8 bytes version + envelope; or a foreign writer's raw bytes
+//   fill lease   NAMESPACE/fill:KEY    the token of the one who loads
+//   history      NAMESPACE/history     a stream, one entry a write
+//   channel      NAMESPACE/changes     the invalidation messages
+//
+// A namespace holds neither ':' nor '/', so none of these can be mistaken for another, of this
+// namespace or of a different one. Immutable; any thread.
+
+#include <string>
+#include <string_view>
+
+#include "tiercel/base/result.h"
+
+namespace tiercel::coherence {
+
+inline constexpr std::size_t kNamespaceBytesMax = 64;
+
+class Names {
+ public:
+  // Errors: kInvalidArgument unless it is 1 to 64 of A-Z a-z 0-9 . _ -
+  static Result<Names> create(std::string_view name_space);
+
+  [[nodiscard]] std::string value_key(std::string_view key) const;
+  [[nodiscard]] std::string fill_key(std::string_view key) const;
+  [[nodiscard]] const std::string& history_key() const noexcept { return history_key_; }
+  [[nodiscard]] const std::string& channel() const noexcept { return channel_; }
+
+ private:
+  explicit Names(std::string_view name_space);
+
+  std::string value_prefix_;
+  std::string fill_prefix_;
+  std::string history_key_;
+  std::string channel_;
+};
+
+}  // namespace tiercel::coherence

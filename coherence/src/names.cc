@@ -1,0 +1,43 @@
+#include "tiercel/coherence/names.h"
+
+#include <algorithm>
+
+#include "tiercel/base/bytes.h"
+
+namespace tiercel::coherence {
+namespace {
+
+bool is_allowed(char c) noexcept {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+         c == '_' || c == '-';
+}
+
+std::string joined(std::string_view prefix, std::string_view key) {
+  std::string name;
+  name.reserve(prefix.size() + key.size());
+  name += prefix;
+  name += key;
+  return name;
+}
+
+}  // namespace
+
+Result<Names> Names::create(std::string_view name_space) {
+  if (name_space.empty() || name_space.size() > kNamespaceBytesMax ||
+      !std::ranges::all_of(name_space, is_allowed)) {
+    return invalid_argument("namespace '" + bytes_for_message(name_space) +
+                            "' must be 1 to 64 characters of A-Z a-z 0-9 . _ -");
+  }
+  return Names{name_space};
+}
+
+Names::Names(std::string_view name_space)
+    : value_prefix_(joined(name_space, ":")),
+      fill_prefix_(joined(name_space, "/fill:")),
+      history_key_(joined(name_space, "/history")),
+      channel_(joined(name_space, "/changes")) {}
+
+std::string Names::value_key(std::string_view key) const { return joined(value_prefix_, key); }
+std::string Names::fill_key(std::string_view key) const { return joined(fill_prefix_, key); }
+
+}  // namespace tiercel::coherence

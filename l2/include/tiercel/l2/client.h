@@ -1,0 +1,137 @@
+#pragma once
+
+// Client: commands and one subscription to a Redis master, over two connections of one event loop.
+//
+// D, the data connection, carries the commands of all threads in order of submission, pipelined:
+// what is submitted while the loop is busy leaves in one write. S, the stream, is subscribed to one
+// channel and carries nothing else but pings. Both find the master by themselves (a fixed server,
+// or through Sentinels, checked with ROLE), and redial with full-jitter backoff for as long as the
+// client lives. When Sentinels announce a new master, or a server turns out not to be a master,
+// links to the wrong server are closed.
+//
+// Every command gets exactly one answer, at the latest about 10 ms after its deadline:
+//   a Reply              what the server said, an error reply of its own included;
+//   kUnavailable         it was not executed: no connection in time; the text has the last cause;
+//   kInvalidArgument     the server refuses our password, user or database; not executed;
+//   kDeadlineExceeded    it may have been executed: the outcome is unknown;
+//   kOverloaded          the queue is full; at once, on the submitting thread;
+//   kClosed              the client was closed.
+// READONLY, LOADING, MASTERDOWN and NOREPLICAS replies mean that nothing ran: such a command waits
+// for a proper master and is sent again until its deadline, then kUnavailable.
+//
+// Not for: blocking commands (BLPOP, WAIT), transactions, SELECT, SUBSCRIBE: D is shared.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "tiercel/base/clock.h"
+#include "tiercel/base/log.h"
+#include "tiercel/base/result.h"
+#include "tiercel/base/unique_function.h"
+#include "tiercel/l2/command.h"
+#include "tiercel/l2/event_loop.h"
+#include "tiercel/l2/options.h"
+#include "tiercel/l2/reply.h"
+
+namespace tiercel::l2 {
+
+// Who answered, asked on each connection before it is used.
+struct ServerIdentity {
+  Endpoint endpoint;
+  std::string run_id;          // New at each start of the server process.
+  std::string replication_id;  // master_replid: new at each promotion and each restart.
+
+  friend bool operator==(const ServerIdentity&, const ServerIdentity&) = default;
+};
+
+// Told what happens to the two links. Every call comes on the loop thread, and none after close()
+// returned.
+class LinkObserver {
+ public:
+  virtual ~LinkObserver() = default;
+
+  // D is up: a master, authenticated; commands flow. Replies are delivered between up and down
+  // only.
+  virtual void data_up(const ServerIdentity& server) = 0;
+  virtual void data_down(const Error& reason) = 0;
+
+  // S is up: a master, and the server has confirmed the subscription.
+  virtual void stream_up(const ServerIdentity& server) = 0;
+  virtual void stream_down(const Error& reason) = 0;
+  // A message of the channel; the view is valid during the call.
+  virtual void stream_message(std::string_view payload) = 0;
+  // The answer to stream_ping(token). An error line in its place (BUSY, LOADING, MASTERDOWN) is
+  // stream_ping_refused: the server lives, but has proven nothing.
+  virtual void stream_pong(std::string_view token) = 0;
+  virtual void stream_ping_refused(std::string_view server_error) = 0;
+};
+
+struct ClientConfig {
+  RedisOptions redis;
+  std::string channel;               // S subscribes to it. Empty: no S.
+  LinkObserver* observer = nullptr;  // May be null. Must outlive close().
+  LogSink log;                       // May be empty.
+  const Clock* clock = &Clock::system();
+  std::uint64_t seed = 0;  // For the backoff's jitter; 0: from entropy.
+};
+
+struct ClientStats {
+  std::uint64_t commands_submitted = 0;
+  std::uint64_t commands_overloaded = 0;
+  std::uint64_t replies_late = 0;        // Came after the deadline, were discarded.
+  std::uint64_t retries = 0;             // Commands sent again, for whatever reason.
+  std::uint64_t connects_attempted = 0;  // D and S.
+  std::uint64_t connects_failed = 0;
+  std::uint64_t master_changes = 0;  // The resolved master's address changed.
+  std::size_t commands_waiting = 0;  // Queued and in flight now.
+};
+
+using ReplyCallback = UniqueFunction<void(Result<Reply>)>;
+
+class Client {
+ public:
+  // Checks the options and starts to dial; does not wait. The loop must outlive the client.
+  // Errors: kInvalidArgument, naming the option.
+  static Result<std::unique_ptr<Client>> open(ClientConfig config, EventLoop& loop);
+  ~Client();  // close()
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  // Any thread; does not block. The callback runs on the loop thread, or, for kOverloaded and
+  // kClosed, at once on this one; it must not block.
+  void submit(Command command, TimePoint deadline, ReplyCallback callback);
+  void submit_script(const Script& script, std::span<const std::string_view> keys,
+                     std::span<const std::string_view> arguments, Retry retry, TimePoint deadline,
+                     ReplyCallback callback);
+
+  // Blocking. Errors: as above; kInvalidArgument when called on the loop thread, where it could
+  // never return.
+  Result<Reply> call(Command command, TimePoint deadline);
+
+  // Loop thread only. Sends a ping with this token (no spaces, at most 64 bytes) on S if S is up.
+  // At most one should be outstanding; deadlines are the caller's business.
+  void stream_ping(std::string_view token);
+  // Loop thread only. Closes S and dials again (stream_down follows at once).
+  void stream_redial(std::string_view reason);
+
+  // Any thread. Why there is no usable data connection at this moment; nothing when there is one.
+  [[nodiscard]] std::optional<Error> data_trouble() const;
+  [[nodiscard]] ClientStats stats() const;
+
+  // Not on the loop thread. Answers every waiting command with kClosed (sent ones of
+  // Retry::kIfNotSent with kDeadlineExceeded) and closes the sockets. After it returned no callback
+  // and no observer call comes. Idempotent.
+  void close();
+
+ private:
+  class Core;
+  explicit Client(std::shared_ptr<Core> core);
+  std::shared_ptr<Core> core_;
+};
+
+}  // namespace tiercel::l2

@@ -1,0 +1,55 @@
+#pragma once
+
+// EventLoop: one thread that runs a libuv loop. It owns the sockets and timers of the clients
+// attached to it; everything "on the loop thread" happens there, one thing at a time. The thread
+// starts with the first use, so an object that is never used costs no thread. All signals but those
+// of faults are blocked on it.
+//
+// Nothing that blocks may run on it. Destroy the clients first, then the loop; the destructor stops
+// the thread and joins it, runs no further task, and must not be called on the loop thread itself.
+// It waits for a host name lookup that is under way (up to the resolver's own timeout); numeric
+// addresses need none. A process that forks must not use the loop in the child.
+
+#include <cstdint>
+#include <memory>
+
+#include "tiercel/base/clock.h"
+#include "tiercel/base/result.h"
+#include "tiercel/base/unique_function.h"
+
+namespace tiercel::l2 {
+
+class EventLoop {
+ public:
+  using TimerId = std::uint64_t;  // Never 0, never used twice.
+
+  EventLoop();
+  ~EventLoop();
+  EventLoop(const EventLoop&) = delete;
+  EventLoop& operator=(const EventLoop&) = delete;
+
+  // Any thread. Starts the thread now; nothing more when it runs already. For those who want an
+  // Error (kUnavailable: no thread, no file descriptors) where post() could only abort.
+  Result<void> start();
+
+  // Any thread, also the loop's own. The task runs later on the loop thread, in the order of
+  // posting. One that is still queued when the loop is destroyed is destroyed without having run.
+  void post(UniqueFunction<void()> task);
+
+  // Loop thread only. Runs `task` once on the loop thread, not before `delay` has passed
+  // (resolution 1 ms).
+  TimerId run_after(Duration delay, UniqueFunction<void()> task);
+  // Loop thread only. After it the task will not run; unknown or finished ids are ignored.
+  void cancel(TimerId timer);
+
+  [[nodiscard]] bool on_loop_thread() const noexcept;
+
+  // For l2's own sources: the uv_loop_t behind it, as an opaque pointer. Loop thread only.
+  struct Native;
+  [[nodiscard]] Native& native() noexcept { return *native_; }
+
+ private:
+  std::unique_ptr<Native> native_;
+};
+
+}  // namespace tiercel::l2
