@@ -134,10 +134,8 @@ bool Cache::Core::put_into_l1(coherence::FillTable::Token token, const Found& fo
                               TimePoint expires_at) {
   const std::string key = token.key();
   const bool negative = found.bytes == nullptr;
-  const l1::EntryMeta meta{.version = found.version,
-                           .expires_at = expires_at,
-                           .flags = negative ? kFlagNegative : 0,
-                           .generation = {}};
+  const l1::EntryMeta meta{
+      .version = found.version, .expires_at = expires_at, .flags = negative ? kFlagNegative : 0};
   bool inserted = false;
   fills_.commit(std::move(token), found.version, [&] {
     // A refusal (too large for a stripe) leaves the key out of L1, which is right, and is counted
@@ -148,6 +146,14 @@ bool Cache::Core::put_into_l1(coherence::FillTable::Token token, const Found& fo
   (inserted ? counters_.fills : counters_.fills_dropped).fetch_add(1, std::memory_order_relaxed);
   if (inserted && expires_at != TimePoint::max()) start_sweeping();
   return inserted;
+}
+
+// What the server does not do now it may do later: WRONGTYPE, OOM, MISCONF, NOPERM, …
+Error Cache::Core::refused_by_server(const l2::Reply& reply) {
+  constexpr std::size_t kTextMax = 300;
+  return unavailable("Redis answered: " +
+                     (reply.is_error() ? reply.text.substr(0, kTextMax)
+                                       : std::string{"something that the script never returns"}));
 }
 
 // Replies come on the loop thread, where the state of the links is known; what comes elsewhere is
@@ -169,6 +175,12 @@ void Cache::Core::evict(const std::string& key, coherence::Version version) {
   } else {
     l1_->erase_older(key, version);
   }
+}
+
+Result<void> Cache::Core::check_ttl(std::chrono::milliseconds ttl) {
+  if (ttl >= 1ms && ttl <= kTtlMax) return {};
+  return invalid_argument("ttl is " + std::to_string(ttl.count()) +
+                          " ms; it must be 1 ms to 10 years");
 }
 
 std::chrono::milliseconds Cache::Core::life_of(std::optional<std::chrono::milliseconds> own,

@@ -75,6 +75,7 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   Peek peek(std::string_view key);
   [[nodiscard]] bool is_local() const noexcept { return client_ == nullptr; }
   [[nodiscard]] TimePoint now() const noexcept { return options_.clock->now(); }
+  static Result<void> check_ttl(std::chrono::milliseconds ttl);
   [[nodiscard]] std::chrono::milliseconds life_of(std::optional<std::chrono::milliseconds> own,
                                                   bool negative, bool& for_ever);
   void log(LogLevel level, std::string_view message) const;
@@ -83,6 +84,7 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   void sweep_l1();        // Loop thread.
   void start_expiring();  // Waiters that are overdue. Any thread, after reads_waiting was raised.
   void expire_waiters();  // Loop thread.
+  static Error refused_by_server(const l2::Reply& reply);
   [[nodiscard]] bool links_vouch() const;  // For what has just come: may it go into L1?
   void drop_l1() override;
   void evict(const std::string& key, coherence::Version version) override;

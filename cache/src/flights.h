@@ -29,17 +29,17 @@ namespace tiercel {
 using ReadCallback = UniqueFunction<void(ReadResult)>;
 
 struct Waiter {
-  ReadCallback callback;
-  TimePoint deadline;
+  ReadCallback callback{};
+  TimePoint deadline{};
   bool has_loader = false;
 };
 
 // What a flight found, before it is made into a Value for each waiter.
 struct Found {
-  std::shared_ptr<const std::string> bytes;  // Null: there is no such entry.
+  std::shared_ptr<const std::string> bytes{};  // Null: there is no such entry.
   Tier tier = Tier::kL2;
   std::uint64_t version = 0;
-  TimePoint as_of;  // Reflects everything acknowledged before.
+  TimePoint as_of{};  // Reflects everything acknowledged before.
 };
 
 class Flights;

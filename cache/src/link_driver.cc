@@ -27,11 +27,11 @@ coherence::Change to_change(serialization::ReceivedMessage received) {
               .version = received.version,
               .keys = std::move(received.message.keys)};
     case MessageKind::kFillDone:
-      return {.kind = coherence::ChangeKind::kNone, .version = received.version, .keys = {}};
+      return {.kind = coherence::ChangeKind::kNone, .version = received.version};
     case MessageKind::kTag:
     case MessageKind::kClear: break;
   }
-  return {.kind = coherence::ChangeKind::kAll, .version = received.version, .keys = {}};
+  return {.kind = coherence::ChangeKind::kAll, .version = received.version};
 }
 
 }  // namespace
@@ -82,12 +82,14 @@ void LinkDriver::stream_message(std::string_view payload) {
   coherence::Change change;
   if (received) {
     change = to_change(std::move(*received));
-  } else if (received.error().code == ErrorCode::kCorrupt) {
-    // Not one of ours: no writer that speaks our protocol sends it, so it invalidates nothing.
-    messages_corrupt_.fetch_add(1, std::memory_order_relaxed);
-    return;
   } else {
-    // From a newer release, or no memory to read it: what it invalidates is not known.
+    if (received.error().code == ErrorCode::kCorrupt) {
+      messages_corrupt_.fetch_add(1, std::memory_order_relaxed);
+    }
+    // No writer that speaks our protocol sends anything without our mark, so that invalidates
+    // nothing.
+    if (!serialization::claims_to_be_ours(payload)) return;
+    // Of a newer release, damaged, or no memory to read it: what it invalidates is not known.
     change.kind = coherence::ChangeKind::kAll;
   }
   session_.message(std::move(change), clock_.now(), actions_);

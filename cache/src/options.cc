@@ -16,7 +16,6 @@ using std::chrono::milliseconds;
 using namespace std::chrono_literals;
 
 constexpr milliseconds kTimeoutMax = 1h;
-constexpr milliseconds kTtlMax = std::chrono::hours{24 * 365 * 10};
 constexpr std::size_t kValueBytesLimit = (std::size_t{512} << 20) - 64;
 
 Result<void> check_range(std::string_view field, milliseconds given, milliseconds low,
@@ -48,7 +47,6 @@ Result<void> check_surroundings(const CacheOptions& options) {
   }
   return l1::validate({.capacity_bytes_max = options.l1_capacity_bytes_max,
                        .stripes = options.l1_stripes,
-                       .hash_seed = {},
                        .clock = options.clock});
 }
 

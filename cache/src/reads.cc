@@ -46,10 +46,6 @@ const l2::Script& abandon_fill_script() {
   return script;
 }
 
-Error server_refused(const l2::Reply& reply) {
-  return unavailable("Redis answered: " + bytes_for_message(reply.text, 200));
-}
-
 // A key that holds something else than a string: no writer of ours made it.
 bool is_wrong_type(const l2::Reply& reply) {
   return reply.is_error() && reply.text.find("WRONGTYPE") != std::string::npos;
@@ -190,7 +186,7 @@ void Cache::Core::fetch_done(const std::shared_ptr<Flight>& flight, TimePoint se
     counters_.values_corrupt.fetch_add(1, std::memory_order_relaxed);
     flight->ignore_stored = true;
   } else if (!reply->is_nil()) {
-    return land_failed(flight, server_refused(*reply));
+    return land_failed(flight, refused_by_server(*reply));
   }
   // A miss. Whoever came without a loader has the answer; for the others, if any, it must be
   // loaded.
@@ -350,8 +346,8 @@ void Cache::Core::load(const std::shared_ptr<Flight>& flight) {
         invalid_argument("the loader's value has " + std::to_string((*loaded)->bytes.size()) +
                          " bytes; value_bytes_max is " + std::to_string(options_.value_bytes_max));
   }
-  if (loaded && *loaded && (*loaded)->ttl && *(*loaded)->ttl < 1ms) {
-    loaded = invalid_argument("the loader's ttl must be at least 1 ms");
+  if (loaded && *loaded && (*loaded)->ttl) {
+    if (auto valid = check_ttl(*(*loaded)->ttl); !valid) loaded = valid.error();
   }
   if (!loaded) {
     counters_.loads_failed.fetch_add(1, std::memory_order_relaxed);

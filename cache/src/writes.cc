@@ -17,11 +17,6 @@
 namespace tiercel {
 namespace {
 
-using namespace std::chrono_literals;
-
-constexpr std::chrono::milliseconds kTimeoutMax = 1h;
-constexpr std::chrono::milliseconds kTtlMax = std::chrono::hours{24 * 365 * 10};
-
 const l2::Script& write_script() {
   static const l2::Script script{coherence::kWriteScript};
   return script;
@@ -38,12 +33,11 @@ struct Cache::Core::Write {
 
 Result<void> Cache::Core::check_write(std::string_view key, std::optional<std::string_view> value,
                                       const WriteOptions& options) const {
-  if (auto valid = check_read(key, {.timeout = options.timeout, .loader = {}}); !valid) {
+  if (auto valid = check_read(key, {.timeout = options.timeout}); !valid) {
     return valid;
   }
-  if (options.ttl && (*options.ttl < 1ms || *options.ttl > kTtlMax)) {
-    return invalid_argument("ttl is " + std::to_string(options.ttl->count()) +
-                            " ms; it must be 1 ms to 10 years");
+  if (options.ttl) {
+    if (auto life = check_ttl(*options.ttl); !life) return life;
   }
   if (value && value->size() > options_.value_bytes_max) {
     return invalid_argument("the value has " + std::to_string(value->size()) +
@@ -108,8 +102,7 @@ void Cache::Core::write_locally(std::string_view key, std::optional<std::string_
   const std::uint64_t version = 1 + local_versions_.fetch_add(1);
   Result<void> done;
   if (value) {
-    done = l1_->insert(
-        key, *value, {.version = version, .expires_at = expires_at, .flags = 0, .generation = {}});
+    done = l1_->insert(key, *value, {.version = version, .expires_at = expires_at, .flags = 0});
     if (done && expires_at != TimePoint::max()) start_sweeping();
   } else {
     l1_->erase(key);
@@ -129,7 +122,7 @@ void Cache::Core::write_done(const std::shared_ptr<Write>& write, Result<l2::Rep
     evict(key, comparable ? version : coherence::kVersionUnknown);
     if (comparable && write->value) {
       put_into_l1(std::move(write->token),
-                  Found{.bytes = write->value, .tier = Tier::kL2, .version = version, .as_of = {}},
+                  Found{.bytes = write->value, .tier = Tier::kL2, .version = version},
                   write->expires_at);
     }
     counters_.writes_acknowledged.fetch_add(1, std::memory_order_relaxed);
@@ -150,8 +143,7 @@ Result<std::string> Cache::Core::encode_change(serialization::MessageKind kind,
       {.origin = origin_,
        .nonce = 1 + nonces_.fetch_add(1, std::memory_order_relaxed),
        .kind = kind,
-       .keys = {std::string{key}},
-       .value = {}});
+       .keys = {std::string{key}}});
 }
 
 }  // namespace tiercel

@@ -96,6 +96,7 @@ bool FillTable::untouched(const Token& token) const {
 }
 
 bool FillTable::admits(const Stripe& stripe, const Token& token, Version version) {
+  TIERCEL_CHECK(token.table_ != nullptr);  // Ended or moved from.
   const auto found = stripe.keys.find(token.key_);
   TIERCEL_CHECK(found != stripe.keys.end());
   const KeyState& state = found->second;

@@ -14,10 +14,10 @@ namespace {
 constexpr int kPingsPerLease = 5;
 
 Action send_ping_action(std::uint64_t token) {
-  return {.kind = Action::Kind::kSendPing, .token = token, .reason = {}, .key = {}};
+  return {.kind = Action::Kind::kSendPing, .token = token};
 }
 Action drop_all_action(std::string reason) {
-  return {.kind = Action::Kind::kDropAll, .reason = std::move(reason), .key = {}};
+  return {.kind = Action::Kind::kDropAll, .reason = std::move(reason)};
 }
 
 std::string range_text(std::string_view field, Duration given, std::string_view range) {
@@ -110,10 +110,8 @@ void Session::message(Change change, TimePoint, Actions& actions) {
   }
   last_version_ = std::max(last_version_, change.version);
   for (auto& key : change.keys) {
-    actions.push_back({.kind = Action::Kind::kEvict,
-                       .reason = {},
-                       .key = std::move(key),
-                       .version = change.version});
+    actions.push_back(
+        {.kind = Action::Kind::kEvict, .key = std::move(key), .version = change.version});
   }
 }
 
@@ -163,7 +161,7 @@ void Session::send_ping(TimePoint now, Actions& actions) {
 void Session::redial(std::string reason, Actions& actions) {
   redialling_ = true;
   lease_until_ = TimePoint{};
-  actions.push_back({.kind = Action::Kind::kRedialStream, .reason = std::move(reason), .key = {}});
+  actions.push_back({.kind = Action::Kind::kRedialStream, .reason = std::move(reason)});
 }
 
 }  // namespace tiercel::coherence

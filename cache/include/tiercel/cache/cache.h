@@ -53,8 +53,8 @@ struct Loaded {
   Loaded(std::string value, std::chrono::milliseconds life) : bytes(std::move(value)), ttl(life) {}
 
   std::string bytes;
-  std::optional<std::chrono::milliseconds>
-      ttl;  // nullopt: the options' ttl, with jitter. At least 1 ms.
+  // nullopt: the options' ttl, with jitter. 1 ms to 10 years.
+  std::optional<std::chrono::milliseconds> ttl;
 };
 
 // Gets the value of a key from where it really lives. nullopt: there is nothing (kept for
@@ -63,16 +63,17 @@ struct Loaded {
 using Loader = std::function<Result<std::optional<Loaded>>(std::string_view key)>;
 
 struct ReadOptions {
-  std::optional<std::chrono::milliseconds>
-      timeout;    // nullopt: the options' read_timeout. 1 ms to 1 h.
-  Loader loader;  // Empty: a miss in Redis is the answer.
+  // nullopt: the options' read_timeout. 1 ms to 1 h.
+  std::optional<std::chrono::milliseconds> timeout{};
+  // Empty: a miss in Redis is the answer.
+  Loader loader{};
 };
 
 struct WriteOptions {
-  std::optional<std::chrono::milliseconds>
-      ttl;  // nullopt: the options' ttl, with jitter. At least 1 ms.
-  std::optional<std::chrono::milliseconds>
-      timeout;  // nullopt: the options' write_timeout. 1 ms to 1 h.
+  // nullopt: the options' ttl, with jitter. 1 ms to 10 years.
+  std::optional<std::chrono::milliseconds> ttl{};
+  // nullopt: the options' write_timeout. 1 ms to 1 h.
+  std::optional<std::chrono::milliseconds> timeout{};
 };
 
 // A write that was acknowledged.

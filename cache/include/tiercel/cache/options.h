@@ -28,8 +28,8 @@ struct CacheOptions {
 
   // Where L2 is, as a URL (l2/options.h) or in full; at most one of the two. Neither: the cache is
   // L1 only.
-  std::string redis_url;
-  std::optional<l2::RedisOptions> redis;
+  std::string redis_url{};
+  std::optional<l2::RedisOptions> redis{};
 
   // --- L1
   // -------------------------------------------------------------------------------------------
@@ -94,12 +94,13 @@ struct CacheOptions {
   Executor* executor = nullptr;
   ThreadPoolOptions loaders{};
   const Clock* clock = &Clock::system();
-  LogSink log;
+  LogSink log{};
   // For jitter, backoff and hashing; 0: from entropy.
   std::uint64_t seed = 0;
 };
 
 inline constexpr std::size_t kKeyBytesMax = 65536;
+inline constexpr std::chrono::milliseconds kTtlMax = std::chrono::hours{24 * 365 * 10};
 
 // Errors: kInvalidArgument naming the field, what was given and its range.
 Result<void> validate(const CacheOptions& options);

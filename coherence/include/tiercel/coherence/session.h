@@ -54,9 +54,9 @@ Result<void> validate(const SessionOptions& options);
 
 // Who answered on a link before it was used.
 struct Server {
-  std::string name;  // For people: "127.0.0.1:6379".
-  std::string run_id;
-  std::string replication_id;
+  std::string name{};  // For people: "127.0.0.1:6379".
+  std::string run_id{};
+  std::string replication_id{};
 
   // The same process in the same life on the same branch of history, whatever its address is
   // called.
@@ -72,7 +72,7 @@ enum class ChangeKind : std::uint8_t { kKeys, kAll, kNone };
 struct Change {
   ChangeKind kind = ChangeKind::kNone;
   Version version = kVersionUnknown;
-  std::vector<std::string> keys;
+  std::vector<std::string> keys{};
 };
 
 // What the surroundings must do, in the order given.
@@ -85,8 +85,8 @@ struct Action {
   };
   Kind kind = Kind::kDropAll;
   std::uint64_t token = 0;
-  std::string reason;
-  std::string key;
+  std::string reason{};
+  std::string key{};
   Version version = kVersionUnknown;
 };
 using Actions = std::vector<Action>;
