@@ -57,9 +57,10 @@ Result<std::string> unescape_bytes(std::string_view word) {
 
 std::string bytes_for_message(std::string_view bytes, std::size_t length_max) {
   // Escaping at most doubles the length, so a prefix is enough and a huge key costs nothing.
-  std::string text = escape_bytes(bytes.substr(0, length_max + 1));
-  if (text.size() > length_max || bytes.size() > length_max + 1) {
-    text.resize(std::min(text.size(), length_max));
+  const bool is_shorter = bytes.size() <= length_max;
+  std::string text = escape_bytes(is_shorter ? bytes : bytes.substr(0, length_max + 1));
+  if (text.size() > length_max) {
+    text.resize(length_max);
     text += "…";
   }
   return text;

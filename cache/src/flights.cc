@@ -49,20 +49,28 @@ Loader Flights::loader_of(const Flight& flight) {
   return flight.loader_;
 }
 
-bool Flights::anyone_waits(const Flight& flight) {
-  MutexLock lock{stripe_of(flight.key).mutex};
-  return !flight.waiters_.empty();
-}
-
 Flights::Landed Flights::land(const std::shared_ptr<Flight>& flight) {
   Stripe& stripe = stripe_of(flight->key);
   MutexLock lock{stripe.mutex};
+  return land_locked(stripe, flight);
+}
+
+Flights::Landed Flights::land_locked(Stripe& stripe, const std::shared_ptr<Flight>& flight) {
   if (flight->landed_) return {};
   flight->landed_ = true;
   const auto found = stripe.joinable.find(flight->key);
   if (found != stripe.joinable.end() && found->second == flight) stripe.joinable.erase(found);
   stripe.flying.erase(flight);
   return {std::move(flight->token_), std::exchange(flight->waiters_, {}), true};
+}
+
+bool Flights::land_if_empty(const std::shared_ptr<Flight>& flight) {
+  Landed landed;  // Outlives the lock: what it holds may lock other things as it goes.
+  Stripe& stripe = stripe_of(flight->key);
+  MutexLock lock{stripe.mutex};
+  if (!flight->waiters_.empty()) return false;
+  landed = land_locked(stripe, flight);
+  return true;
 }
 
 namespace {
@@ -78,11 +86,14 @@ void move_out(std::vector<Waiter>& waiters, std::vector<Waiter>& taken, Predicat
 
 }  // namespace
 
-std::vector<Waiter> Flights::take_without_loader(Flight& flight) {
-  std::vector<Waiter> taken;
-  MutexLock lock{stripe_of(flight.key).mutex};
-  move_out(flight.waiters_, taken, [](const Waiter& waiter) { return !waiter.has_loader; });
-  return taken;
+Flights::Landed Flights::land_unless_loading(const std::shared_ptr<Flight>& flight) {
+  Stripe& stripe = stripe_of(flight->key);
+  MutexLock lock{stripe.mutex};
+  if (!flight->loader_) return land_locked(stripe, flight);
+  Landed landed;
+  move_out(flight->waiters_, landed.waiters,
+           [](const Waiter& waiter) { return !waiter.has_loader; });
+  return landed;
 }
 
 std::vector<Waiter> Flights::take_overdue(TimePoint now) {

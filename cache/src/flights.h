@@ -77,8 +77,6 @@ class Flights {
 
   // A copy of the flight's loader; empty if nobody has given one.
   [[nodiscard]] Loader loader_of(const Flight& flight);
-  [[nodiscard]] bool anyone_waits(const Flight& flight);
-
   // Ends the flight: nobody can join any more. Returns what it had: the fill token, to be committed
   // or abandoned, and the waiters, to be answered after that. A second call returns nothing.
   struct Landed {
@@ -88,8 +86,12 @@ class Flights {
   };
   Landed land(const std::shared_ptr<Flight>& flight);
 
-  // Takes the waiters that have no loader out of a flight that goes on to load.
-  std::vector<Waiter> take_without_loader(Flight& flight);
+  // The flight found nothing. Where nobody has a loader that is the answer, and it lands. Else it
+  // goes on to load, and only the waiters without one are returned. One step, so that nobody with a
+  // loader boards in between and is told "nothing" without it having run.
+  Landed land_unless_loading(const std::shared_ptr<Flight>& flight);
+  // Ends the flight if nobody waits in it, and says whether it did.
+  bool land_if_empty(const std::shared_ptr<Flight>& flight);
 
   // Takes the waiters out whose deadline has passed. O(flights).
   std::vector<Waiter> take_overdue(TimePoint now);
@@ -104,6 +106,8 @@ class Flights {
     std::unordered_set<std::shared_ptr<Flight>> flying TIERCEL_GUARDED_BY(mutex);
   };
   Stripe& stripe_of(std::string_view key);
+  static Landed land_locked(Stripe& stripe, const std::shared_ptr<Flight>& flight)
+      TIERCEL_REQUIRES(stripe.mutex);
 
   coherence::FillTable& fills_;
   std::vector<std::unique_ptr<Stripe>> stripes_;  // Immutable after construction.

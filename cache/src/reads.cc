@@ -190,14 +190,9 @@ void Cache::Core::fetch_done(const std::shared_ptr<Flight>& flight, TimePoint se
   }
   // A miss. Whoever came without a loader has the answer; for the others, if any, it must be
   // loaded.
-  if (!flights_.loader_of(*flight)) {
-    return land(flight, Found{.bytes = nullptr, .tier = Tier::kL2, .as_of = sent_at},
-                TimePoint::max(), /*may_cache=*/false);
-  }
-  for (auto& waiter : flights_.take_without_loader(*flight)) {
-    answer(waiter.callback, ReadResult{std::optional<Value>{}});
-  }
-  begin_fill(flight);
+  auto landed = flights_.land_unless_loading(flight);
+  for (auto& waiter : landed.waiters) answer(waiter.callback, ReadResult{std::optional<Value>{}});
+  if (!landed.first) begin_fill(flight);
 }
 
 // False where what is stored counts as a miss.
@@ -287,9 +282,7 @@ void Cache::Core::begin_fill_done(const std::shared_ptr<Flight>& flight, TimePoi
 
 // Someone else, in another process, loads the key.
 void Cache::Core::poll_fill(const std::shared_ptr<Flight>& flight, std::int64_t lease_ms) {
-  if (!flights_.anyone_waits(*flight)) {
-    return land_failed(flight, unavailable("nobody waits any more"));
-  }
+  if (flights_.land_if_empty(flight)) return;
   const auto pause = std::min(kPollMax, kPollFirst * (1 << std::min(flight->polls++, 8U)));
   const auto until_free = milliseconds{std::max<std::int64_t>(1, lease_ms)};
   loop_->run_after(std::min(pause, until_free), [this, flight] { begin_fill(flight); });

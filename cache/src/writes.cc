@@ -128,8 +128,7 @@ void Cache::Core::write_done(const std::shared_ptr<Write>& write, Result<l2::Rep
     counters_.writes_acknowledged.fetch_add(1, std::memory_order_relaxed);
     return write->callback(Written{version});
   }
-  Error error =
-      reply ? unavailable("Redis answered: " + bytes_for_message(reply->text, 200)) : reply.error();
+  Error error = reply ? refused_by_server(*reply) : reply.error();
   const bool unknown = error.code == ErrorCode::kDeadlineExceeded;
   if (unknown) evict(key, coherence::kVersionUnknown);
   (unknown ? counters_.writes_unknown : counters_.writes_failed)

@@ -6,13 +6,27 @@
 // The sequence part of an id exceeds 20 bits only when the server's wall clock was set back and
 // more than a million writes followed before it caught up. Then the next millisecond is begun by
 // hand; later ids follow on from there.
+//
+// The message is published before the value changes: where a step is refused midway (no permission
+// for the channel, a ttl that is no number), a needless invalidation is harmless and a change that
+// nobody is told of is not. Nobody can see the moment in between.
 
-// Macros, since each script must be one literal. From `id` the first leaves `ms` and `seq`, from
-// which the second leaves `version`.
-#define TIERCEL_LUA_PARSE_ID                           \
-  "local dash = string.find(id, '-', 1, true)\n"       \
-  "local ms = tonumber(string.sub(id, 1, dash - 1))\n" \
-  "local seq = tonumber(string.sub(id, dash + 1))\n"
+// Macros, since each script must be one literal. They share the locals `ms` and `seq`: the first
+// sets them from `id`, the second from a new entry of the history, the third packs `version`.
+#define TIERCEL_LUA_PARSE_ID                     \
+  "local dash = string.find(id, '-', 1, true)\n" \
+  "ms = tonumber(string.sub(id, 1, dash - 1))\n" \
+  "seq = tonumber(string.sub(id, dash + 1))\n"
+
+#define TIERCEL_LUA_APPEND(message)                                                   \
+  "local id = redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[5], '*', 'm', " message \
+  ")\n" TIERCEL_LUA_PARSE_ID                                                          \
+  "if seq > 1048575 then\n"                                                           \
+  "  redis.call('XDEL', KEYS[3], id)\n"                                               \
+  "  ms, seq = ms + 1, 0\n"                                                           \
+  "  redis.call('XADD', KEYS[3], string.format('%.0f-0', ms), 'm', " message          \
+  ")\n"                                                                               \
+  "end\n"
 
 #define TIERCEL_LUA_PACK_VERSION \
   "local version = struct.pack('>I4I4', math.floor(ms / 4096), (ms % 4096) * 1048576 + seq)\n"
@@ -20,13 +34,8 @@
 namespace tiercel::coherence {
 
 const std::string_view kWriteScript =
-    "local id = redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[5], '*', 'm', "
-    "ARGV[3])\n" TIERCEL_LUA_PARSE_ID
-    "if seq > 1048575 then\n"
-    "  redis.call('XDEL', KEYS[3], id)\n"
-    "  ms, seq = ms + 1, 0\n"
-    "  redis.call('XADD', KEYS[3], string.format('%.0f-0', ms), 'm', ARGV[3])\n"
-    "end\n" TIERCEL_LUA_PACK_VERSION
+    "local ms, seq\n" TIERCEL_LUA_APPEND("ARGV[3]") TIERCEL_LUA_PACK_VERSION
+    "redis.call('PUBLISH', ARGV[4], version .. ARGV[3])\n"
     "redis.call('DEL', KEYS[2])\n"
     "if ARGV[1] == '' then\n"
     "  redis.call('DEL', KEYS[1])\n"
@@ -35,7 +44,6 @@ const std::string_view kWriteScript =
     "else\n"
     "  redis.call('SET', KEYS[1], version .. ARGV[1], 'PX', ARGV[2])\n"
     "end\n"
-    "redis.call('PUBLISH', ARGV[4], version .. ARGV[3])\n"
     "return version\n";
 
 const std::string_view kBeginFillScript =
@@ -47,12 +55,18 @@ const std::string_view kBeginFillScript =
     "if redis.call('GET', KEYS[2]) == ARGV[1] then return {2} end\n"
     "return {3, redis.call('PTTL', KEYS[2])}\n";
 
+// clang-format off
 const std::string_view kFinishFillScript =
     "if redis.call('GET', KEYS[2]) ~= ARGV[1] then return false end\n"
+    "local ms, seq\n"
     "local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)\n"
-    "local id = last[1] and last[1][1]\n"
-    "if not id then id = redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[5], '*', 'm', ARGV[4]) "
-    "end\n" TIERCEL_LUA_PARSE_ID TIERCEL_LUA_PACK_VERSION
+    "if last[1] then\n"
+    "  local id = last[1][1]\n"
+    TIERCEL_LUA_PARSE_ID
+    "else\n"
+    TIERCEL_LUA_APPEND("ARGV[4]")
+    "end\n"
+    TIERCEL_LUA_PACK_VERSION
     "redis.call('DEL', KEYS[2])\n"
     "if ARGV[3] == '0' then\n"
     "  redis.call('SET', KEYS[1], version .. ARGV[2])\n"
@@ -60,6 +74,7 @@ const std::string_view kFinishFillScript =
     "  redis.call('SET', KEYS[1], version .. ARGV[2], 'PX', ARGV[3])\n"
     "end\n"
     "return version\n";
+// clang-format on
 
 const std::string_view kAbandonFillScript =
     "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n"

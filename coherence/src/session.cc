@@ -68,17 +68,16 @@ void Session::stream_down(TimePoint, Actions& actions) {
 
 void Session::data_up(const Server& server, TimePoint now, Actions& actions) {
   data_ = server;
-  disagree_since_.reset();
+  // Kept through a loss of D: one that comes back to the other server again and again does not put
+  // the redial off for ever.
+  if (!links_disagree()) disagree_since_.reset();
   // Nothing that D delivered before may be vouched for by a server that turns out to be another
   // one.
   if (links_disagree()) lease_until_ = TimePoint{};
   tick(now, actions);
 }
 
-void Session::data_down(TimePoint, Actions&) {
-  data_.reset();
-  disagree_since_.reset();
-}
+void Session::data_down(TimePoint, Actions&) { data_.reset(); }
 
 void Session::pong(std::uint64_t token, TimePoint now, Actions& actions) {
   if (!outstanding_ || outstanding_->token != token) return;
@@ -160,6 +159,7 @@ void Session::send_ping(TimePoint now, Actions& actions) {
 
 void Session::redial(std::string reason, Actions& actions) {
   redialling_ = true;
+  outstanding_.reset();
   lease_until_ = TimePoint{};
   actions.push_back({.kind = Action::Kind::kRedialStream, .reason = std::move(reason)});
 }

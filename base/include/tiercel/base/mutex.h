@@ -6,6 +6,7 @@
 //
 // Lock order over the whole library: docs/design/overview.md. No user code and no I/O under a lock.
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -66,15 +67,18 @@ class CondVar {
   // As wait, but for at most `duration` of real time. False when the time was up.
   bool wait_for(Mutex& mutex, Duration duration) TIERCEL_REQUIRES(mutex) {
     std::unique_lock<std::mutex> lock{mutex.mutex_, std::adopt_lock};
-    const auto status = condition_.wait_for(lock, duration);
+    // The deadline that std makes of the longest durations overflows and lies in the past.
+    const auto status = condition_.wait_for(lock, std::min(duration, kWaitMax));
     lock.release();
-    return status == std::cv_status::no_timeout;
+    return status == std::cv_status::no_timeout || duration > kWaitMax;
   }
 
   void notify_one() noexcept { condition_.notify_one(); }
   void notify_all() noexcept { condition_.notify_all(); }
 
  private:
+  static constexpr Duration kWaitMax = std::chrono::hours{1};
+
   std::condition_variable condition_;
 };
 

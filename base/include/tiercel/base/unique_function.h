@@ -40,10 +40,10 @@ class UniqueFunction<R(Args...)> {
 
   UniqueFunction(UniqueFunction&& other) noexcept { take(other); }
   UniqueFunction& operator=(UniqueFunction&& other) noexcept {
-    if (this != &other) {
-      reset();
-      take(other);
-    }
+    // By way of a third, since what we hold may own `other`, or be reached from its destructor.
+    UniqueFunction taken{std::move(other)};
+    reset();
+    take(taken);
     return *this;
   }
   UniqueFunction(const UniqueFunction&) = delete;
@@ -83,7 +83,11 @@ class UniqueFunction<R(Args...)> {
 
   template <typename F>
   static constexpr Table kTableFor{[](void* storage, Args&&... args) -> R {
-                                     return target<F>(storage)(std::forward<Args>(args)...);
+                                     if constexpr (std::is_void_v<R>) {
+                                       target<F>(storage)(std::forward<Args>(args)...);
+                                     } else {
+                                       return target<F>(storage)(std::forward<Args>(args)...);
+                                     }
                                    },
                                    [](void* from, void* to) noexcept {
                                      if constexpr (fits_inline<F>()) {

@@ -12,14 +12,20 @@
 // Every command gets exactly one answer, at the latest about 10 ms after its deadline:
 //   a Reply              what the server said, an error reply of its own included;
 //   kUnavailable         it was not executed: no connection in time; the text has the last cause;
-//   kInvalidArgument     the server refuses our password, user or database; not executed;
-//   kDeadlineExceeded    it may have been executed: the outcome is unknown;
+//   kInvalidArgument     the server refuses our password, user or database, or every Sentinel says
+//                        that it knows no such master or refuses us, or the command is larger than
+//                        queue_bytes_max; not executed;
+//   kDeadlineExceeded    it may have been executed: the outcome is unknown (Retry::kSafe commands
+//                        answer kUnavailable instead: running them changes nothing);
 //   kOverloaded          the queue is full; at once, on the submitting thread;
 //   kClosed              the client was closed.
 // READONLY, LOADING, MASTERDOWN and NOREPLICAS replies mean that nothing ran: such a command waits
-// for a proper master and is sent again until its deadline, then kUnavailable.
+// for a proper master and is sent again until its deadline, then kUnavailable. It keeps its place
+// before the commands not yet sent, as does a read that is sent again after a lost connection; a
+// later command that had already been sent may have run before it.
 //
-// Not for: blocking commands (BLPOP, WAIT), transactions, SELECT, SUBSCRIBE: D is shared.
+// Not for: blocking commands (BLPOP, WAIT), transactions, SELECT, SUBSCRIBE: D is shared. Nor
+// for a process that forks: the child must not touch the client.
 
 #include <cstdint>
 #include <functional>
@@ -42,15 +48,15 @@ namespace tiercel::l2 {
 
 // Who answered, asked on each connection before it is used.
 struct ServerIdentity {
-  Endpoint endpoint;
-  std::string run_id;          // New at each start of the server process.
-  std::string replication_id;  // master_replid: new at each promotion and each restart.
+  Endpoint endpoint{};
+  std::string run_id{};          // New at each start of the server process.
+  std::string replication_id{};  // master_replid: new at each promotion and each restart.
 
   friend bool operator==(const ServerIdentity&, const ServerIdentity&) = default;
 };
 
 // Told what happens to the two links. Every call comes on the loop thread, and none after close()
-// returned.
+// returned. close() itself calls neither data_down nor stream_down.
 class LinkObserver {
  public:
   virtual ~LinkObserver() = default;
@@ -58,6 +64,7 @@ class LinkObserver {
   // D is up: a master, authenticated; commands flow. Replies are delivered between up and down
   // only.
   virtual void data_up(const ServerIdentity& server) = 0;
+  // Before the commands that were in flight get their answers.
   virtual void data_down(const Error& reason) = 0;
 
   // S is up: a master, and the server has confirmed the subscription.
@@ -72,10 +79,10 @@ class LinkObserver {
 };
 
 struct ClientConfig {
-  RedisOptions redis;
-  std::string channel;               // S subscribes to it. Empty: no S.
+  RedisOptions redis{};
+  std::string channel{};             // S subscribes to it. Empty: no S.
   LinkObserver* observer = nullptr;  // May be null. Must outlive close().
-  LogSink log;                       // May be empty.
+  LogSink log{};                     // May be empty.
   const Clock* clock = &Clock::system();
   std::uint64_t seed = 0;  // For the backoff's jitter; 0: from entropy.
 };
@@ -121,6 +128,8 @@ class Client {
 
   // Any thread. Why there is no usable data connection at this moment; nothing when there is one.
   [[nodiscard]] std::optional<Error> data_trouble() const;
+  // The same for S: e.g. that the channel is not permitted. Meaningless without a channel.
+  [[nodiscard]] std::optional<Error> stream_trouble() const;
   [[nodiscard]] ClientStats stats() const;
 
   // Not on the loop thread. Answers every waiting command with kClosed (sent ones of

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace tiercel::l2 {
 
@@ -19,10 +20,12 @@ enum class Retry : std::uint8_t {
 
 class Command {
  public:
+  // At least one word (an empty request is a bug, and aborts).
   Command(Retry retry, std::initializer_list<std::string_view> words);
   Command(Retry retry, std::span<const std::string_view> words);
 
   [[nodiscard]] const std::string& wire() const noexcept { return wire_; }  // RESP bytes.
+  [[nodiscard]] std::string take_wire() && noexcept { return std::move(wire_); }
   [[nodiscard]] Retry retry() const noexcept { return retry_; }
 
  private:
@@ -37,9 +40,8 @@ class Script {
   explicit Script(std::string_view source);  // `source` is not copied: a string literal.
 
   [[nodiscard]] std::string_view source() const noexcept { return source_; }
-  [[nodiscard]] std::string_view sha1() const noexcept {
-    return sha1_;
-  }  // 40 lower-case hex digits.
+  // 40 lower-case hex digits.
+  [[nodiscard]] std::string_view sha1() const noexcept { return sha1_; }
 
  private:
   std::string_view source_;

@@ -1,12 +1,14 @@
 #pragma once
 
 // Where Redis is and how patient the client is with it. A plain aggregate for designated
-// initializers, or parsed from a URL:
+// initializers, or parsed from a URL.
 //
-//   redis://user:pass@host:port/db                           one server; port 6379 and db 0 by
-//   default redis+sentinel://user:pass@h1:p1,h2:p2,h3:p3/master/db   ask these Sentinels (port
-//   26379 by default) unix://user:pass@/path/to/socket?db=N                    one server on a Unix
-//   socket
+// One server, by default port 6379 and database 0:
+//   redis://user:pass@host:port/db
+// These Sentinels (by default port 26379) are asked for the master:
+//   redis+sentinel://user:pass@h1:p1,h2:p2,h3:p3/mastername/db
+// One server on a Unix socket:
+//   unix://user:pass@/path/to/socket?db=N
 //
 // User and password may be left out, or only the user (`redis://:pass@host`). In user, password and
 // master name, %XX stands for a byte. IPv6 addresses are written in brackets. The user and password
@@ -24,9 +26,9 @@
 namespace tiercel::l2 {
 
 struct Endpoint {
-  std::string host;  // Name, IPv4 or IPv6 address without brackets. Empty for a Unix socket.
+  std::string host{};  // Name, IPv4 or IPv6 address without brackets. Empty for a Unix socket.
   std::uint16_t port = 0;
-  std::string unix_path;  // Set instead of host and port.
+  std::string unix_path{};  // Set instead of host and port.
 
   // "127.0.0.1:6379", "[::1]:6379", "unix:/run/redis.sock"
   [[nodiscard]] std::string to_string() const;
@@ -34,18 +36,18 @@ struct Endpoint {
 };
 
 struct Credentials {
-  std::string username;  // Empty: the default user.
-  std::string password;  // Empty: no AUTH is sent. Never logged, never in an error.
+  std::string username{};  // Empty: the default user.
+  std::string password{};  // Empty: no AUTH is sent. Never logged, never in an error.
 };
 
 struct RedisOptions {
   // Exactly one of the two: a server, or Sentinels and the name of the master that they watch.
-  Endpoint server;
-  std::vector<Endpoint> sentinels;
-  std::string master_name;
+  Endpoint server{};
+  std::vector<Endpoint> sentinels{};
+  std::string master_name{};
 
-  Credentials credentials;
-  Credentials sentinel_credentials;
+  Credentials credentials{};
+  Credentials sentinel_credentials{};
   std::uint32_t database = 0;
 
   // Name resolution, connect and handshake of one attempt. 1 ms to 1 min. Less fails over sooner;
@@ -56,8 +58,8 @@ struct RedisOptions {
   // longest script or CLIENT PAUSE that is normal.
   std::chrono::milliseconds response_timeout{5000};
   // Between attempts the client sleeps a random time below min(backoff_max, backoff_min *
-  // 2^attempt)
-  // ("full jitter"). backoff_min 1 ms or more; backoff_max at least backoff_min, at most 1 min.
+  // 2^attempt) ("full jitter"). backoff_min 1 ms or more; backoff_max at least backoff_min, at most
+  // 1 min.
   std::chrono::milliseconds backoff_min{20};
   std::chrono::milliseconds backoff_max{1000};
 

@@ -1,0 +1,58 @@
+#include "failover/fleet.h"
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <system_error>
+
+namespace tiercel::failover {
+namespace {
+
+std::string describe(std::size_t number, const testing::ExitStatus& status) {
+  const std::string who = "instance " + std::to_string(number);
+  if (status.signal != 0) return who + " was killed by signal " + std::to_string(status.signal);
+  return who + " ended with status " + std::to_string(status.code);
+}
+
+}  // namespace
+
+Result<Fleet> Fleet::start(const Board& board) {
+  std::error_code error;
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe", error).string();
+  if (error) return unavailable("cannot find this program: " + error.message());
+  Fleet fleet;
+  for (std::uint32_t number = 0; number < board.config().instances; ++number) {
+    auto process =
+        testing::GuardedProcess::start({.command = {program, "instance", std::to_string(number)},
+                                        .folder_to_remove = {},
+                                        .output_path = {},
+                                        .stdin_fd = board.fd()});
+    if (!process) return process.error();
+    fleet.members_.push_back({.process = std::move(process).value()});
+  }
+  return fleet;
+}
+
+std::vector<std::string> Fleet::take_deaths() {
+  std::vector<std::string> texts;
+  for (std::size_t number = 0; number < members_.size(); ++number) {
+    Member& member = members_[number];
+    const auto status = member.process->exit_status();
+    if (!status || member.reported) continue;
+    member.reported = true;
+    if (*status == testing::ExitStatus{.code = 0, .signal = 0}) continue;
+    ++deaths_;
+    texts.push_back(describe(number, *status));
+  }
+  return texts;
+}
+
+void Fleet::join(Duration limit) {
+  const TimePoint deadline = Clock::system().now() + limit;
+  for (Member& member : members_) {
+    const Duration left = deadline - Clock::system().now();
+    if (!member.process->wait(std::max(left, Duration{0}))) member.process->signal(SIGKILL);
+  }
+}
+
+}  // namespace tiercel::failover

@@ -1,0 +1,319 @@
+// Invariants: a Socket belongs to its Connection until release_socket(); then its owner is null, it
+// calls nobody, and it dies in libuv's close callback. `listener_` is null from the moment of
+// close() or of the connection_lost call; every callback that can be followed by another checks it.
+// Entry points from libuv hold a reference to the Connection, since the listener may drop its own.
+//
+// The bytes of a uv_write must outlive it, and libuv cancels it only in the close callback: they
+// stand in the Socket, not in the Connection.
+
+#include "connection.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <uv.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "event_loop_native.h"
+#include "tiercel/base/check.h"
+
+namespace tiercel::l2 {
+namespace {
+
+constexpr std::size_t kReadBytesMax = 16 * 1024;
+constexpr std::size_t kAddressesMax = 8;  // Of one name; more would leave each too little time.
+
+void set_option(int fd, int level, int option, int value) {
+  // Best effort: a kernel without one of these options still has deadlines on every command.
+  static_cast<void>(setsockopt(fd, level, option, &value, sizeof value));
+}
+
+}  // namespace
+
+struct SocketAddress {
+  sockaddr_storage storage;
+  [[nodiscard]] const sockaddr* get() const noexcept {
+    return reinterpret_cast<const sockaddr*>(&storage);
+  }
+};
+
+struct Connection::Socket {
+  explicit Socket(Connection& connection)
+      : owner(&connection), open_handles(connection.open_handles_) {}
+
+  Connection* owner;
+  std::shared_ptr<void> open_handles;
+  union {
+    uv_handle_t handle;
+    uv_stream_t stream;
+    uv_tcp_t tcp;
+    uv_pipe_t pipe;
+  };
+  uv_connect_t connect_request{};
+  uv_write_t write_request{};
+  std::string writing;
+  std::array<char, kReadBytesMax> read_buffer;
+
+  static Socket* of(void* data) noexcept { return static_cast<Socket*>(data); }
+  static void connected(uv_connect_t* request, int status) {
+    Connection* const owner = of(request->handle->data)->owner;
+    if (owner == nullptr) return;
+    const auto self = owner->shared_from_this();
+    if (status == 0) {
+      self->address_connected();
+    } else {
+      self->address_failed(status);
+    }
+  }
+  static void give_buffer(uv_handle_t* handle, std::size_t, uv_buf_t* buffer) {
+    auto& bytes = of(handle->data)->read_buffer;
+    *buffer = uv_buf_init(bytes.data(), static_cast<unsigned>(bytes.size()));
+  }
+  static void read(uv_stream_t* stream, ssize_t got, const uv_buf_t* buffer) {
+    Connection* const owner = of(stream->data)->owner;
+    if (owner == nullptr || got == 0) return;
+    const auto self = owner->shared_from_this();
+    if (got > 0) {
+      self->received({buffer->base, static_cast<std::size_t>(got)});
+    } else if (got == UV_EOF) {
+      self->lose(unavailable("the server closed the connection", self->endpoint().to_string()));
+    } else {
+      self->lose(self->trouble("read", static_cast<int>(got)));
+    }
+  }
+  static void written(uv_write_t* request, int status) {
+    Connection* const owner = of(request->handle->data)->owner;
+    if (owner == nullptr) return;
+    const auto self = owner->shared_from_this();
+    self->wrote(status);
+  }
+  static void closed(uv_handle_t* gone) { delete of(gone->data); }
+};
+
+// A name lookup runs on a thread of libuv's and cannot be stopped once it has begun, so it owns
+// itself and finds its Connection gone, or not.
+struct Connection::Lookup {
+  uv_getaddrinfo_t request{};
+  std::weak_ptr<Connection> connection;
+
+  static void done(uv_getaddrinfo_t* request, int status, addrinfo* found) {
+    const std::unique_ptr<Lookup> lookup{static_cast<Lookup*>(request->data)};
+    const std::unique_ptr<addrinfo, decltype(&uv_freeaddrinfo)> list{found, &uv_freeaddrinfo};
+    const auto self = lookup->connection.lock();
+    if (self == nullptr || self->listener_ == nullptr) return;
+    self->lookup_ = nullptr;
+    if (status != 0) return self->lose(self->trouble("name lookup", status));
+    for (const addrinfo* info = found; info != nullptr; info = info->ai_next) {
+      if (self->addresses_.size() == kAddressesMax) break;
+      if (info->ai_addrlen > sizeof(sockaddr_storage)) continue;
+      SocketAddress address{};
+      std::memcpy(&address.storage, info->ai_addr, info->ai_addrlen);
+      self->addresses_.push_back(address);
+    }
+    self->dial_next();
+  }
+};
+
+Connection::Connection(EventLoop& loop, Options options, Listener& listener,
+                       std::shared_ptr<void> open_handles)
+    : loop_(loop),
+      options_(std::move(options)),
+      listener_(&listener),
+      open_handles_(std::move(open_handles)) {}
+
+Connection::~Connection() { TIERCEL_CHECK(socket_ == nullptr && lookup_ == nullptr); }
+
+Error Connection::trouble(std::string_view what, int status) const {
+  return unavailable(std::string{what} + " failed: " + uv_strerror(status),
+                     options_.endpoint.to_string());
+}
+
+void Connection::start() {
+  const Endpoint& endpoint = options_.endpoint;
+  if (!endpoint.unix_path.empty()) {
+    socket_ = new Socket(*this);
+    if (const int status = uv_pipe_init(uv_loop_of(loop_), &socket_->pipe, 0); status != 0) {
+      delete std::exchange(socket_, nullptr);
+      return lose_later(trouble("socket", status));
+    }
+    socket_->handle.data = socket_;
+    socket_->connect_request.data = socket_;
+    uv_pipe_connect(&socket_->connect_request, &socket_->pipe, endpoint.unix_path.c_str(),
+                    &Socket::connected);
+    return;
+  }
+  SocketAddress address{};
+  if (uv_ip4_addr(endpoint.host.c_str(), endpoint.port,
+                  reinterpret_cast<sockaddr_in*>(&address.storage)) == 0 ||
+      uv_ip6_addr(endpoint.host.c_str(), endpoint.port,
+                  reinterpret_cast<sockaddr_in6*>(&address.storage)) == 0) {
+    addresses_.push_back(address);
+    return dial_next();
+  }
+  look_up();
+}
+
+void Connection::look_up() {
+  auto lookup = std::make_unique<Lookup>();
+  lookup->request.data = lookup.get();
+  lookup->connection = weak_from_this();
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  const std::string port = std::to_string(options_.endpoint.port);
+  const int status = uv_getaddrinfo(uv_loop_of(loop_), &lookup->request, &Lookup::done,
+                                    options_.endpoint.host.c_str(), port.c_str(), &hints);
+  if (status != 0) return lose_later(trouble("name lookup", status));
+  lookup_ = lookup.release();
+}
+
+void Connection::dial_next() {
+  if (next_address_ == addresses_.size()) {
+    return lose_later(unavailable("the host name has no address", options_.endpoint.to_string()));
+  }
+  const std::size_t addresses_left = addresses_.size() - next_address_;
+  const SocketAddress& address = addresses_[next_address_++];
+  socket_ = new Socket(*this);
+  int status = uv_tcp_init(uv_loop_of(loop_), &socket_->tcp);
+  if (status != 0) {
+    delete std::exchange(socket_, nullptr);
+    return lose_later(trouble("socket", status));
+  }
+  socket_->handle.data = socket_;
+  status =
+      uv_tcp_connect(&socket_->connect_request, &socket_->tcp, address.get(), &Socket::connected);
+  if (status != 0) {
+    release_socket();
+    if (addresses_left > 1) return dial_next();
+    return lose_later(trouble("connect", status));
+  }
+  if (addresses_left > 1) {
+    const Duration slice = options_.connect_timeout / static_cast<Duration::rep>(addresses_.size());
+    slice_timer_ = loop_.run_after(slice, [self = shared_from_this()] {
+      self->slice_timer_ = 0;
+      if (self->listener_ != nullptr) self->address_failed(UV_ETIMEDOUT);
+    });
+  }
+}
+
+void Connection::address_failed(int status) {
+  loop_.cancel(std::exchange(slice_timer_, 0));
+  release_socket();
+  if (next_address_ < addresses_.size()) return dial_next();
+  lose(trouble("connect", status));
+}
+
+void Connection::address_connected() {
+  loop_.cancel(std::exchange(slice_timer_, 0));
+  int fd = -1;
+  if (options_.endpoint.unix_path.empty() && uv_fileno(&socket_->handle, &fd) == 0) {
+    // Idle time, then two probes: together about silence_max. TCP_USER_TIMEOUT does the same while
+    // bytes of ours are unacknowledged, where keepalive sends nothing.
+    const auto probe_s = static_cast<int>(
+        std::clamp<std::int64_t>(to_milliseconds(options_.silence_max) / 3000, 1, 3600));
+    const auto user_timeout_ms = static_cast<int>(
+        std::clamp<std::int64_t>(to_milliseconds(options_.silence_max), 1000, 3'600'000));
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, probe_s);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, probe_s);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 2);
+    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, user_timeout_ms);
+  }
+  const int status = uv_read_start(&socket_->stream, &Socket::give_buffer, &Socket::read);
+  if (status != 0) return lose(trouble("read", status));
+  is_open_ = true;
+  listener_->connection_ready();
+}
+
+void Connection::received(std::string_view bytes) {
+  if (auto fed = parser_.feed(bytes); !fed) {
+    Error error = fed.error();
+    error.endpoint = options_.endpoint.to_string();
+    return lose(std::move(error));
+  }
+  while (listener_ != nullptr) {
+    auto reply = parser_.next();
+    if (!reply) {
+      Error error = reply.error();
+      error.endpoint = options_.endpoint.to_string();
+      return lose(std::move(error));
+    }
+    if (!reply->has_value()) return;
+    listener_->connection_reply(std::move(**reply));
+  }
+}
+
+void Connection::write(std::string_view bytes) {
+  if (!is_open_ || bytes.empty()) return;
+  if (is_writing_) {
+    pending_.append(bytes);
+    return;
+  }
+  // Not uv_buf_init, which takes 32-bit lengths. libuv only reads the bytes.
+  const uv_buf_t buffer{const_cast<char*>(bytes.data()), bytes.size()};
+  const int sent = uv_try_write(&socket_->stream, &buffer, 1);
+  if (sent < 0 && sent != UV_EAGAIN) return lose_later(trouble("write", sent));
+  const std::size_t taken = sent < 0 ? 0 : static_cast<std::size_t>(sent);
+  if (taken == bytes.size()) return;
+  begin_write(bytes.substr(taken));
+}
+
+void Connection::begin_write(std::string_view bytes) {
+  socket_->writing.assign(bytes);
+  const uv_buf_t buffer{socket_->writing.data(), socket_->writing.size()};
+  const int status =
+      uv_write(&socket_->write_request, &socket_->stream, &buffer, 1, &Socket::written);
+  if (status != 0) return lose_later(trouble("write", status));
+  is_writing_ = true;
+}
+
+void Connection::wrote(int status) {
+  is_writing_ = false;
+  if (status != 0) return lose(trouble("write", status));
+  if (!is_open_) return;
+  if (pending_.empty()) {
+    listener_->connection_drained();
+  } else {
+    write(std::exchange(pending_, {}));
+  }
+}
+
+void Connection::close() {
+  listener_ = nullptr;
+  loop_.cancel(std::exchange(slice_timer_, 0));
+  if (lookup_ != nullptr) {
+    // Succeeds only while the lookup is still queued; either way it calls done() and dies.
+    uv_cancel(reinterpret_cast<uv_req_t*>(&std::exchange(lookup_, nullptr)->request));
+  }
+  release_socket();
+}
+
+void Connection::release_socket() {
+  is_open_ = false;
+  if (socket_ == nullptr) return;
+  socket_->owner = nullptr;
+  uv_close(&socket_->handle, &Socket::closed);
+  socket_ = nullptr;
+}
+
+void Connection::lose(Error reason) {
+  Listener* const listener = listener_;
+  if (listener == nullptr) return;
+  close();
+  listener->connection_lost(reason);
+}
+
+void Connection::lose_later(Error reason) {
+  is_open_ = false;
+  loop_.post([self = shared_from_this(), reason = std::move(reason)]() mutable {
+    self->lose(std::move(reason));
+  });
+}
+
+}  // namespace tiercel::l2

@@ -1,0 +1,98 @@
+#pragma once
+
+// Connection: one socket to one endpoint (TCP or Unix), replies in, bytes out. It knows nothing of
+// what the replies mean, and dials once: a new attempt is a new Connection. Loop thread only.
+//
+// The listener must stay alive until close() was called or connection_lost() came; whichever is
+// first is the last it hears. No listener call comes from within start(), write() or close(). The
+// uv handles live on by themselves until libuv has closed them, and hold `open_handles` until then.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "resp_parser.h"
+#include "tiercel/base/clock.h"
+#include "tiercel/base/error.h"
+#include "tiercel/l2/event_loop.h"
+#include "tiercel/l2/options.h"
+
+namespace tiercel::l2 {
+
+struct SocketAddress;  // A sockaddr.
+
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  class Listener {
+   public:
+    virtual ~Listener() = default;
+    virtual void connection_ready() = 0;
+    virtual void connection_reply(Reply reply) = 0;
+    // What write() could not hand to the kernel at once has been handed to it now.
+    virtual void connection_drained() {}
+    virtual void connection_lost(const Error& reason) = 0;
+  };
+
+  struct Options {
+    Endpoint endpoint;
+    // Divided among the addresses of a name, so that a dead first one leaves time for the others.
+    // The caller bounds the attempt as a whole.
+    Duration connect_timeout{};
+    // A peer that is gone is noticed in about this time, also when nothing is in flight.
+    Duration silence_max{};
+  };
+
+  Connection(EventLoop& loop, Options options, Listener& listener,
+             std::shared_ptr<void> open_handles);
+  ~Connection();
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  void start();
+  void close();
+
+  // After connection_ready. Begins to send at once; bytes that the kernel does not take are kept
+  // and sent in order.
+  void write(std::string_view bytes);
+  // True while earlier bytes still wait for the kernel, and when nothing can be sent any more:
+  // bytes given to write() now would certainly not leave at once.
+  [[nodiscard]] bool write_busy() const noexcept { return is_writing_ || !is_open_; }
+
+  [[nodiscard]] const Endpoint& endpoint() const noexcept { return options_.endpoint; }
+
+ private:
+  struct Socket;
+  struct Lookup;
+
+  void look_up();
+  void dial_next();
+  void address_connected();
+  void address_failed(int status);
+  void received(std::string_view bytes);
+  void wrote(int status);
+  void begin_write(std::string_view bytes);
+  void lose(Error reason);
+  void lose_later(Error reason);
+  void release_socket();
+  [[nodiscard]] Error trouble(std::string_view what, int status) const;
+
+  EventLoop& loop_;
+  const Options options_;
+  Listener* listener_;  // Null once closed or lost.
+  std::shared_ptr<void> open_handles_;
+
+  std::vector<SocketAddress> addresses_;
+  std::size_t next_address_ = 0;
+  EventLoop::TimerId slice_timer_ = 0;
+  Lookup* lookup_ = nullptr;  // Owned by libuv while it runs.
+  Socket* socket_ = nullptr;  // Deletes itself when libuv has closed it.
+  bool is_open_ = false;
+  bool is_writing_ = false;  // A uv_write is under way.
+  std::string pending_;      // To be written after it.
+  RespParser parser_;
+};
+
+}  // namespace tiercel::l2

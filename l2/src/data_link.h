@@ -1,0 +1,83 @@
+#pragma once
+
+// DataLink: D. Sends the commands of all threads in order, pipelined, and gives each its answer:
+// see the table in client.h. Loop thread only.
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "link.h"
+#include "pending_command.h"
+
+namespace tiercel::l2 {
+
+class DataLink final : public Link {
+ public:
+  explicit DataLink(Host& host);
+  ~DataLink() override;
+
+  // Takes the commands out of `batch`, in order.
+  void accept(std::vector<PendingCommand>& batch);
+  // The server is no master: gives the connection up, after a moment for the replies in flight.
+  void leave(const Error& reason);
+  // Stops, and answers everything: the client is closed.
+  void close();
+
+ private:
+  using Queue = std::deque<PendingCommand>;
+
+  void link_handshaken() override;
+  void link_up(const ServerIdentity& server) override;
+  void link_down(const Error& reason) override;
+  void link_failed(const Error& reason) override;
+  void link_reply(Reply reply) override;
+  void link_drained() override;
+
+  void flush();
+  [[nodiscard]] bool take_next(TimePoint now, PendingCommand& command);
+  void put_back(PendingCommand command);
+  [[nodiscard]] bool handle_not_executed(PendingCommand& command, const Reply& reply);
+  void pause(const Reply& reply);
+  void begin_drain(const Error& reason);
+  void finish_drain();
+  void forget_connection();
+  void flush_soon();
+  void refuse_waiting(const Error& reason);
+
+  void start_sweep();
+  void sweep();
+  void expire(TimePoint now);
+  [[nodiscard]] Error not_sent_in_time() const;
+  [[nodiscard]] Error no_reply_in_time(const PendingCommand& command) const;
+
+  void release(const PendingCommand& command) noexcept;
+  void answer(PendingCommand command, Result<Reply> result);
+
+  // The three queues hold each command once. Oldest first: in_flight_ in the order of sending,
+  // returned_ (nothing of it ran, or it may run twice) and waiting_ by sequence; returned_ is sent
+  // first.
+  Queue in_flight_;
+  Queue returned_;
+  Queue waiting_;
+  std::uint64_t sequence_last_ = 0;
+  std::string out_;  // Kept for its capacity.
+
+  // No unanswered command's deadline is earlier. Rises only when a sweep has looked at all.
+  TimePoint deadline_min_ = TimePoint::max();
+  EventLoop::TimerId sweep_timer_ = 0;
+
+  EventLoop::TimerId flush_timer_ = 0;
+
+  // LOADING and the like: nothing is sent until the timer fires.
+  EventLoop::TimerId pause_timer_ = 0;
+  Backoff pause_backoff_;
+  bool was_paused_ = false;  // And no ordinary reply has come since.
+
+  // READONLY: nothing is sent any more; the replies to what is in flight are awaited for a moment.
+  EventLoop::TimerId drain_timer_ = 0;
+  Error drain_reason_;
+};
+
+}  // namespace tiercel::l2

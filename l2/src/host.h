@@ -1,0 +1,90 @@
+#pragma once
+
+// What the parts of a Client share: the surroundings that were handed in, and the few things that
+// one part has to tell the others. Client::Core implements it. Loop thread only, except the
+// counters.
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "tiercel/base/clock.h"
+#include "tiercel/base/log.h"
+#include "tiercel/base/random.h"
+#include "tiercel/l2/client.h"
+#include "tiercel/l2/event_loop.h"
+#include "tiercel/l2/options.h"
+
+namespace tiercel::l2 {
+
+class Resolver;
+
+struct Counters {
+  std::atomic<std::uint64_t> commands_submitted{0};
+  std::atomic<std::uint64_t> commands_overloaded{0};
+  std::atomic<std::uint64_t> replies_late{0};
+  std::atomic<std::uint64_t> retries{0};
+  std::atomic<std::uint64_t> connects_attempted{0};
+  std::atomic<std::uint64_t> connects_failed{0};
+  std::atomic<std::uint64_t> master_changes{0};
+  // What waits and is in flight, for the bounds.
+  std::atomic<std::size_t> commands{0};
+  std::atomic<std::size_t> bytes{0};
+};
+
+// Who the master is, and how recent that knowledge is: Sentinels raise the epoch at each failover.
+struct Resolution {
+  Endpoint endpoint;
+  std::uint64_t config_epoch = 0;
+};
+
+class Host {
+ public:
+  virtual ~Host() = default;
+
+  [[nodiscard]] virtual EventLoop& loop() noexcept = 0;
+  [[nodiscard]] virtual const RedisOptions& redis() const noexcept = 0;
+  [[nodiscard]] virtual const Clock& clock() const noexcept = 0;
+  [[nodiscard]] virtual Random& random() noexcept = 0;
+  [[nodiscard]] virtual Counters& counters() noexcept = 0;
+  [[nodiscard]] virtual LinkObserver* observer() noexcept = 0;  // May be null.
+  [[nodiscard]] virtual Resolver& resolver() noexcept = 0;
+  // Every Connection holds it; the client is closed when the last holder lets go.
+  [[nodiscard]] virtual std::shared_ptr<void> open_handles() = 0;
+
+  virtual void log(LogLevel level, const std::string& message) = 0;
+
+  // The resolver asked, and this is the master by the newest answer.
+  virtual void master_resolved(const Resolution& resolution) = 0;
+  // A Sentinel announced it (+switch-master).
+  virtual void master_announced(const Endpoint& endpoint) = 0;
+  // The server said that it is none: no link may stay there.
+  virtual void found_not_master(const Endpoint& endpoint, const Error& reason) = 0;
+};
+
+// Full jitter: a random time below min(backoff_max, backoff_min * 2^attempt), so that a fleet that
+// lost its server together does not come back together (Brooker, "Exponential Backoff and Jitter").
+class Backoff {
+ public:
+  Backoff(std::chrono::milliseconds min, std::chrono::milliseconds max) noexcept
+      : min_(min), max_(max) {}
+
+  [[nodiscard]] Duration next(Random& random) noexcept {
+    Duration ceiling = min_;
+    for (unsigned i = 0; i < attempts_ && ceiling < max_; ++i) ceiling *= 2;
+    if (ceiling < max_) ++attempts_;
+    if (ceiling > max_) ceiling = max_;
+    return Duration{
+        static_cast<Duration::rep>(random.below(static_cast<std::uint64_t>(ceiling.count())))};
+  }
+  void reset() noexcept { attempts_ = 0; }
+
+ private:
+  Duration min_;
+  Duration max_;
+  unsigned attempts_ = 0;
+};
+
+}  // namespace tiercel::l2

@@ -1,0 +1,97 @@
+#pragma once
+
+// Link: what D and S have in common. It finds the master, dials it, shakes hands, and redials with
+// backoff for as long as it is not stopped:
+//
+//   stopped -> resolving -> dialing (connect, handshake, what the heir asks) -> up
+//                 ^            | failed, timed out, not a master                | lost
+//                 +- waiting <-+------------------------------------------------+
+//
+// Heirs are told by the virtual functions. Loop thread only, except trouble().
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "connection.h"
+#include "handshake.h"
+#include "host.h"
+#include "tiercel/base/mutex.h"
+
+namespace tiercel::l2 {
+
+class Link : private Connection::Listener {
+ public:
+  ~Link() override;
+  Link(const Link&) = delete;
+  Link& operator=(const Link&) = delete;
+
+  void start();
+  // No redial and no call to the heir from here on.
+  void stop();
+
+  [[nodiscard]] bool is_up() const noexcept { return state_ == State::kUp; }
+  // Valid while dialing or up.
+  [[nodiscard]] const Endpoint& endpoint() const noexcept { return identity_.endpoint; }
+
+  // Gives up the connection or the attempt, and dials again after a backoff.
+  void redial(Error reason);
+  // The master is there: a link that is elsewhere, or waits, dials it at once.
+  void go_to(const Endpoint& master);
+
+  // Any thread. Why the link is not usable now; nothing when it is.
+  [[nodiscard]] std::optional<Error> trouble() const TIERCEL_EXCLUDES(trouble_mutex_);
+
+ protected:
+  Link(Host& host, std::string_view name);
+
+  // The handshake is done; the heir may ask more, and calls become_up() when it can be used.
+  virtual void link_handshaken() = 0;
+  virtual void link_up(const ServerIdentity& server) = 0;
+  virtual void link_down(const Error& reason) = 0;    // It was up.
+  virtual void link_failed(const Error& reason) = 0;  // An attempt failed.
+  virtual void link_reply(Reply reply) = 0;           // After the handshake.
+  virtual void link_drained() {}
+
+  void become_up();
+  void set_trouble(std::optional<Error> trouble) TIERCEL_EXCLUDES(trouble_mutex_);
+
+  [[nodiscard]] Host& host() noexcept { return host_; }
+  [[nodiscard]] const Host& host() const noexcept { return host_; }
+  [[nodiscard]] Connection& connection() noexcept { return *connection_; }
+  [[nodiscard]] std::string endpoint_text() const { return identity_.endpoint.to_string(); }
+
+ private:
+  enum class State : std::uint8_t { kStopped, kWaiting, kResolving, kDialing, kUp };
+
+  void connection_ready() override;
+  void connection_reply(Reply reply) override;
+  void connection_drained() override;
+  void connection_lost(const Error& reason) override;
+
+  void resolve();
+  void dial(const Endpoint& endpoint);
+  void finish_handshake(Handshake::Outcome outcome);
+  void abandon();
+  void give_up(const Error& reason);
+  void log_failure(const Error& reason);
+
+  Host& host_;
+  const std::string_view name_;  // "data", "stream"
+
+  State state_ = State::kStopped;
+  std::uint64_t generation_ = 0;  // Counts abandon(): an answer for an earlier one is ignored.
+  ServerIdentity identity_;
+  std::optional<Handshake> handshake_;  // While it runs.
+  std::shared_ptr<Connection> connection_;
+  EventLoop::TimerId timer_ = 0;  // The attempt's limit while dialing, the backoff while waiting.
+  Backoff backoff_;
+  TimePoint up_since_{};
+  std::string last_logged_failure_;
+
+  mutable Mutex trouble_mutex_;
+  std::optional<Error> trouble_ TIERCEL_GUARDED_BY(trouble_mutex_);
+};
+
+}  // namespace tiercel::l2

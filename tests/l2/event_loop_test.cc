@@ -1,0 +1,153 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <future>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "event_loop_native.h"
+#include "support/poll_until.h"
+#include "tiercel/l2/event_loop.h"
+
+namespace tiercel::l2 {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Runs `task` on the loop and waits for it.
+template <typename Task>
+void run_on(EventLoop& loop, Task task) {
+  std::promise<void> done;
+  loop.post([&] {
+    task();
+    done.set_value();
+  });
+  done.get_future().get();
+}
+
+TEST(EventLoop, ThatIsNeverUsedStartsNothing) {
+  EventLoop loop;
+  EXPECT_FALSE(loop.on_loop_thread());
+}
+
+TEST(EventLoop, RunsTasksInTheOrderOfPosting) {
+  EventLoop loop;
+  std::vector<int> order;
+  for (int i = 0; i < 1000; ++i) {
+    loop.post([&order, i] { order.push_back(i); });
+  }
+  run_on(loop, [&] {
+    EXPECT_TRUE(loop.on_loop_thread());
+    ASSERT_EQ(order.size(), 1000u);
+    for (int i = 0; i < 1000; ++i) EXPECT_EQ(order[static_cast<std::size_t>(i)], i);
+  });
+  EXPECT_FALSE(loop.on_loop_thread());
+}
+
+TEST(EventLoop, TakesTasksFromManyThreads) {
+  EventLoop loop;
+  int ran = 0;  // Loop thread only.
+  constexpr int kEach = 5000;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < kEach; ++i) loop.post([&ran] { ++ran; });
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  run_on(loop, [&] { EXPECT_EQ(ran, 4 * kEach); });
+}
+
+TEST(EventLoop, ATaskMayPostTheNext) {
+  EventLoop loop;
+  std::promise<void> done;
+  struct Chain {
+    EventLoop& loop;
+    std::promise<void>& done;
+    void step(int left) {
+      if (left == 0) return done.set_value();
+      loop.post([this, left] { step(left - 1); });
+    }
+  } chain{loop, done};
+  loop.post([&] { chain.step(1000); });
+  done.get_future().get();
+}
+
+TEST(EventLoop, RunsTimersInOrderAndNeverEarly) {
+  EventLoop loop;
+  std::promise<void> done;
+  std::vector<int> order;
+  const TimePoint start = Clock::system().now();
+  loop.post([&] {
+    const auto timer = [&](Duration delay, int number) {
+      return [&, delay, number] {
+        EXPECT_GE(Clock::system().now() - start, delay);
+        order.push_back(number);
+        if (number == 3) done.set_value();
+      };
+    };
+    loop.run_after(60ms, timer(60ms, 3));
+    loop.run_after(20ms, timer(20ms, 1));
+    loop.run_after(40ms, timer(40ms, 2));
+    loop.run_after(0ms, timer(0ms, 0));
+  });
+  done.get_future().get();
+  run_on(loop, [&] { EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3})); });
+}
+
+TEST(EventLoop, ACancelledTimerDoesNotRun) {
+  EventLoop loop;
+  std::promise<void> done;
+  bool ran = false;
+  auto held = std::make_shared<int>(1);
+  const std::weak_ptr<int> watched = held;
+  loop.post([&, held = std::move(held)]() mutable {
+    const auto far = loop.run_after(1h, [&ran, held = std::move(held)] { ran = true; });
+    loop.run_after(10ms, [&, far] {
+      loop.cancel(far);
+      loop.cancel(far);
+      loop.cancel(0);
+      loop.cancel(999'999);
+      EXPECT_TRUE(watched.expired());                  // Its task is gone at once.
+      loop.run_after(1ms, [&] { done.set_value(); });  // And the next one runs.
+    });
+  });
+  done.get_future().get();
+  run_on(loop, [&] { EXPECT_FALSE(ran); });
+}
+
+TEST(EventLoop, DestroysQueuedTasksWithoutRunningThem) {
+  auto held = std::make_shared<int>(1);
+  bool ran = false;
+  std::promise<void> blocked;
+  std::promise<void> release;
+  auto loop = std::make_unique<EventLoop>();
+  const EventLoop::Native& native = loop->native();
+  loop->post([&, raw = loop.get()] {
+    raw->run_after(1h, [held] {});
+    blocked.set_value();
+    release.get_future().get();
+  });
+  blocked.get_future().get();
+  for (int i = 0; i < 10; ++i) {
+    loop->post([&ran, held] { ran = true; });
+  }
+  EXPECT_EQ(held.use_count(), 12);
+  std::thread destroyer{[&] { loop.reset(); }};
+  EXPECT_TRUE(tiercel::testing::poll_until([&] { return native.stopping.load(); }));
+  release.set_value();
+  destroyer.join();
+  EXPECT_EQ(held.use_count(), 1);
+  EXPECT_FALSE(ran);
+}
+
+TEST(EventLoop, StartsOnDemandAndTwice) {
+  EventLoop loop;
+  EXPECT_TRUE(loop.start());
+  EXPECT_TRUE(loop.start());
+  run_on(loop, [] {});
+}
+
+}  // namespace
+}  // namespace tiercel::l2
