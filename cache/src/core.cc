@@ -31,7 +31,7 @@ Result<std::shared_ptr<Cache::Core>> Cache::Core::create(CacheOptions options) {
     if (!parsed) return parsed.error();
     redis = std::move(*parsed);
   }
-  auto names = coherence::Names::create(options.name_space);
+  auto names = coherence::Names::create(options.name_space, redis ? redis->database : 0);
   if (!names) return names.error();
 
   std::shared_ptr<Core> core{new Core{std::move(options), std::move(*names)}};
@@ -56,6 +56,7 @@ Result<std::shared_ptr<Cache::Core>> Cache::Core::create(CacheOptions options) {
   }
 
   core->loop_ = std::make_unique<l2::EventLoop>();
+  if (auto started = core->loop_->start(); !started) return started.error();
   if (!redis) {
     core->lease_cell_.grant(TimePoint::max());
     return core;
@@ -90,17 +91,25 @@ Result<void> Cache::Core::connect(l2::RedisOptions redis) {
 
 void Cache::Core::close() {
   if (closed_.exchange(true)) return;
-  const auto land_all = [this] {
-    for (const auto& flight : flights_.all()) land_failed(flight, closed("the cache was closed"));
-    MutexLock lock{loads_mutex_};
-    while (loads_running_ > 0) loads_changed_.wait(loads_mutex_);
-  };
-  land_all();
+  turn_all_away();
   // Its last replies may let loads in that waited at the gate; they see that the cache is closed.
   if (client_) client_->close();
-  land_all();
-  loop_.reset();
+  turn_all_away();
+  // Stopped, not destroyed: the client and the driver go before it, with this object.
+  loop_->stop();
   own_executor_.reset();
+}
+
+// Lands every flight for those who move them: these find it landed, and only leave the gate.
+void Cache::Core::turn_all_away() {
+  for (Flights* flights : {&fetch_flights_, &load_flights_}) {
+    for (const auto& flight : flights->all()) {
+      auto landed = flights->land(flight);
+      for (auto& waiter : landed.waiters) answer(waiter.callback, closed("the cache was closed"));
+    }
+  }
+  MutexLock lock{loads_mutex_};
+  while (loads_running_ > 0) loads_changed_.wait(loads_mutex_);
 }
 
 std::optional<Value> Cache::Core::try_get(std::string_view key) {
@@ -170,6 +179,10 @@ void Cache::Core::drop_l1() {
 
 void Cache::Core::evict(const std::string& key, coherence::Version version) {
   fills_.mark(key, version);
+  forget_older(key, version);
+}
+
+void Cache::Core::forget_older(std::string_view key, coherence::Version version) {
   if (version == coherence::kVersionUnknown) {
     l1_->erase(key);
   } else {
@@ -209,17 +222,19 @@ void Cache::Core::sweep_l1() {
 }
 
 void Cache::Core::start_expiring() {
-  if (expiring_.exchange(true, std::memory_order_acq_rel)) return;
+  if (expiring_.exchange(true)) return;  // In one order with reads_waiting.
   loop_->post([this] { expire_waiters(); });
 }
 
 void Cache::Core::expire_waiters() {
-  for (auto& waiter : flights_.take_overdue(now())) {
-    const auto trouble = client_ ? client_->data_trouble() : std::nullopt;
-    answer(waiter.callback, trouble
-                                ? unavailable("no answer within the deadline: " + trouble->message,
-                                              trouble->endpoint)
-                                : unavailable("no answer within the deadline"));
+  for (Flights* flights : {&fetch_flights_, &load_flights_}) {
+    for (auto& waiter : flights->take_overdue(now())) {
+      const auto trouble = client_ ? client_->data_trouble() : std::nullopt;
+      answer(waiter.callback,
+             trouble ? unavailable("no answer within the deadline: " + trouble->message,
+                                   trouble->endpoint)
+                     : unavailable("no answer within the deadline"));
+    }
   }
   // Stops while nobody waits, so that an idle cache does not wake the processor. The flag is
   // lowered before the count is looked at again, and raised after it is counted (get()): whoever
@@ -233,10 +248,11 @@ void Cache::Core::expire_waiters() {
 
 Result<void> Cache::Core::wait_until_ready(std::chrono::milliseconds timeout) {
   if (is_local()) return {};
-  const TimePoint deadline = now() + timeout;
+  const TimePoint deadline = now() + std::min<std::chrono::milliseconds>(timeout, 1h);
   for (;;) {
     if (link_driver_->data_is_up() && lease_cell_.until() > now()) return {};
-    const auto trouble = client_->data_trouble();
+    auto trouble = client_->data_trouble();
+    if (!trouble) trouble = client_->stream_trouble();
     if (trouble && trouble->code == ErrorCode::kInvalidArgument) return *trouble;
     const Duration left = deadline - now();
     if (left <= Duration{0}) {
@@ -267,7 +283,7 @@ CacheStats Cache::Core::stats() const {
     stats.l2 = client_->stats();
     const auto counts = link_driver_->counts();
     stats.messages = counts.messages;
-    stats.messages_corrupt = counts.messages_corrupt;
+    stats.messages_unreadable = counts.messages_unreadable;
     stats.epochs = counts.epochs;
   }
   stats.reads_l1 = value(counters_.reads_l1);

@@ -67,7 +67,9 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
     std::optional<Value> value;
   };
   struct Write;
-  struct Fetched;
+
+  // What PTTL says of a key that is not there; then nothing says how long the value may live.
+  static constexpr std::int64_t kTtlMissing = -2;
 
   Core(CacheOptions options, coherence::Names names);
 
@@ -80,6 +82,7 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
                                                   bool negative, bool& for_ever);
   void log(LogLevel level, std::string_view message) const;
   Result<void> connect(l2::RedisOptions redis);
+  void turn_all_away();
   void start_sweeping();  // L1, of what has expired. Any thread.
   void sweep_l1();        // Loop thread.
   void start_expiring();  // Waiters that are overdue. Any thread, after reads_waiting was raised.
@@ -88,33 +91,39 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   [[nodiscard]] bool links_vouch() const;  // For what has just come: may it go into L1?
   void drop_l1() override;
   void evict(const std::string& key, coherence::Version version) override;
+  void forget_older(std::string_view key, coherence::Version version);
+  bool put_into_l1(coherence::FillTable::Token token, const Found& found, TimePoint expires_at);
 
   // --- reads.cc
+  static bool is_wrong_type(const l2::Reply& reply);
   Result<void> check_read(std::string_view key, const ReadOptions& options) const;
-  void answer(ReadCallback& callback, ReadResult result);
-  void begin_fetch(const std::shared_ptr<Flight>& flight, TimePoint deadline);
   void fetch(const std::shared_ptr<Flight>& flight, TimePoint deadline);
   void fetch_done(const std::shared_ptr<Flight>& flight, TimePoint sent_at, std::int64_t ttl_ms,
                   Result<l2::Reply> reply);
   bool land_on_stored(const std::shared_ptr<Flight>& flight, TimePoint sent_at, std::int64_t ttl_ms,
                       std::string bytes);
+  [[nodiscard]] Flights& flights_of(const Flight& flight);
+  void answer(ReadCallback& callback, ReadResult result);
+  void land(const std::shared_ptr<Flight>& flight, Found found, TimePoint expires_at,
+            bool may_cache);
+  void land_failed(const std::shared_ptr<Flight>& flight, const Error& error);
+  void leave_gate(Flight& flight);
+
+  // --- loads.cc
+  [[nodiscard]] std::string fill_token(const Flight& flight) const;
   void begin_fill(const std::shared_ptr<Flight>& flight);
   void begin_fill_done(const std::shared_ptr<Flight>& flight, TimePoint sent_at,
                        Result<l2::Reply> reply);
   void poll_fill(const std::shared_ptr<Flight>& flight, std::int64_t lease_ms);
-  void enter_load(const std::shared_ptr<Flight>& flight);
+  void queue_load(const std::shared_ptr<Flight>& flight);
+  void pass_gate(const std::shared_ptr<Flight>& flight);
+  void start_load(const std::shared_ptr<Flight>& flight);
   void load(const std::shared_ptr<Flight>& flight);
   void store_loaded(const std::shared_ptr<Flight>& flight, std::optional<Loaded> loaded,
                     TimePoint began_at);
   void store_done(const std::shared_ptr<Flight>& flight, Found found, TimePoint expires_at,
                   Result<l2::Reply> reply);
-  void end_load(const std::shared_ptr<Flight>& flight);
-  void abandon_fill(const Flight& flight);
-  void land(const std::shared_ptr<Flight>& flight, Found found, TimePoint expires_at,
-            bool may_cache);
-  void land_failed(const std::shared_ptr<Flight>& flight, const Error& error);
-  [[nodiscard]] std::string fill_token(const Flight& flight) const;
-  bool put_into_l1(coherence::FillTable::Token token, const Found& found, TimePoint expires_at);
+  void abandon_fill(Flight& flight);
 
   // --- writes.cc
   void write(std::string_view key, std::optional<std::string_view> value,
@@ -141,7 +150,8 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   // Thread-safe by themselves.
   coherence::LeaseCell lease_cell_;
   coherence::FillTable fills_;
-  Flights flights_{fills_};
+  Flights fetch_flights_{fills_};  // Of reads without a loader,
+  Flights load_flights_{fills_};   // and with one.
   LoadGate load_gate_;
   std::atomic<bool> closed_{false};
   std::atomic<bool> sweeping_{false};

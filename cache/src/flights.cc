@@ -9,7 +9,9 @@
 // Invariants, under a stripe's lock:
 //   every flight that has not landed is in `flying`;
 //   `joinable` maps a key to the newest flight of it; its string_view points into that flight,
-//   which `flying` keeps alive; a flight's token is under way exactly until it lands.
+//   which `flying` keeps alive;
+//   a flight that waits at the gate is the joinable one of its key;
+//   a flight's token is under way exactly until it lands.
 
 namespace tiercel {
 
@@ -22,31 +24,31 @@ Flights::Stripe& Flights::stripe_of(std::string_view key) {
   return *stripes_[std::hash<std::string_view>{}(key) % stripes_.size()];
 }
 
+// Under the stripe's lock.
+bool Flights::may_join(Flight& flight) {
+  if (fills_.untouched(flight.token_)) return true;
+  if (!flight.waits_at_gate_) return false;
+  flight.token_ = fills_.begin(flight.key);
+  flight.is_renewed_ = true;
+  return true;
+}
+
 Flights::Boarding Flights::board(std::string_view key, Waiter waiter, const Loader& loader) {
-  waiter.has_loader = static_cast<bool>(loader);
   Stripe& stripe = stripe_of(key);
   MutexLock lock{stripe.mutex};
   const auto found = stripe.joinable.find(key);
-  if (found != stripe.joinable.end() && fills_.untouched(found->second->token_)) {
-    const auto& flight = found->second;
-    flight->waiters_.push_back(std::move(waiter));
-    if (!flight->loader_) flight->loader_ = loader;
-    return {flight, false};
+  if (found != stripe.joinable.end() && may_join(*found->second)) {
+    found->second->waiters_.push_back(std::move(waiter));
+    return {found->second, false};
   }
-  auto flight = std::make_shared<Flight>(std::string{key});
+  auto flight = std::make_shared<Flight>(std::string{key}, loader);
   flight->token_ = fills_.begin(key);
   flight->waiters_.push_back(std::move(waiter));
-  flight->loader_ = loader;
   // Erased first: the map's key must point into the flight that it leads to.
   if (found != stripe.joinable.end()) stripe.joinable.erase(found);
   stripe.joinable.emplace(flight->key, flight);
   stripe.flying.insert(flight);
   return {std::move(flight), true};
-}
-
-Loader Flights::loader_of(const Flight& flight) {
-  MutexLock lock{stripe_of(flight.key).mutex};
-  return flight.loader_;
 }
 
 Flights::Landed Flights::land(const std::shared_ptr<Flight>& flight) {
@@ -56,8 +58,8 @@ Flights::Landed Flights::land(const std::shared_ptr<Flight>& flight) {
 }
 
 Flights::Landed Flights::land_locked(Stripe& stripe, const std::shared_ptr<Flight>& flight) {
-  if (flight->landed_) return {};
-  flight->landed_ = true;
+  if (flight->has_landed_) return {};
+  flight->has_landed_ = true;
   const auto found = stripe.joinable.find(flight->key);
   if (found != stripe.joinable.end() && found->second == flight) stripe.joinable.erase(found);
   stripe.flying.erase(flight);
@@ -65,35 +67,42 @@ Flights::Landed Flights::land_locked(Stripe& stripe, const std::shared_ptr<Fligh
 }
 
 bool Flights::land_if_empty(const std::shared_ptr<Flight>& flight) {
-  Landed landed;  // Outlives the lock: what it holds may lock other things as it goes.
   Stripe& stripe = stripe_of(flight->key);
   MutexLock lock{stripe.mutex};
   if (!flight->waiters_.empty()) return false;
-  landed = land_locked(stripe, flight);
+  land_locked(stripe, flight);
   return true;
 }
 
-namespace {
-
-// Moves the waiters that `leaves` holds for to `taken`; the others keep their order.
-template <typename Predicate>
-void move_out(std::vector<Waiter>& waiters, std::vector<Waiter>& taken, Predicate leaves) {
-  const auto gone = std::stable_partition(waiters.begin(), waiters.end(),
-                                          [&](const Waiter& waiter) { return !leaves(waiter); });
-  std::move(gone, waiters.end(), std::back_inserter(taken));
-  waiters.erase(gone, waiters.end());
+std::optional<TimePoint> Flights::patience(const Flight& flight) {
+  MutexLock lock{stripe_of(flight.key).mutex};
+  std::optional<TimePoint> latest;
+  for (const auto& waiter : flight.waiters_) {
+    latest = std::max(latest.value_or(waiter.deadline), waiter.deadline);
+  }
+  return latest;
 }
 
-}  // namespace
-
-Flights::Landed Flights::land_unless_loading(const std::shared_ptr<Flight>& flight) {
+bool Flights::arrive_at_gate(const std::shared_ptr<Flight>& flight) {
   Stripe& stripe = stripe_of(flight->key);
   MutexLock lock{stripe.mutex};
-  if (!flight->loader_) return land_locked(stripe, flight);
-  Landed landed;
-  move_out(flight->waiters_, landed.waiters,
-           [](const Waiter& waiter) { return !waiter.has_loader; });
-  return landed;
+  if (flight->has_landed_) return false;
+  const auto [newest, is_alone] = stripe.joinable.try_emplace(flight->key, flight);
+  if (is_alone || newest->second == flight) {
+    flight->waits_at_gate_ = true;
+    return true;
+  }
+  // What the newer flight will find is at least as new as what these came for.
+  std::ranges::move(flight->waiters_, std::back_inserter(newest->second->waiters_));
+  flight->waiters_.clear();
+  land_locked(stripe, flight);
+  return false;
+}
+
+bool Flights::pass_gate(const std::shared_ptr<Flight>& flight) {
+  MutexLock lock{stripe_of(flight->key).mutex};
+  flight->waits_at_gate_ = false;
+  return std::exchange(flight->is_renewed_, false);
 }
 
 std::vector<Waiter> Flights::take_overdue(TimePoint now) {
@@ -101,8 +110,12 @@ std::vector<Waiter> Flights::take_overdue(TimePoint now) {
   for (auto& stripe : stripes_) {
     MutexLock lock{stripe->mutex};
     for (const auto& flight : stripe->flying) {
-      move_out(flight->waiters_, taken,
-               [now](const Waiter& waiter) { return waiter.deadline <= now; });
+      auto& waiters = flight->waiters_;
+      const auto overdue =
+          std::stable_partition(waiters.begin(), waiters.end(),
+                                [now](const Waiter& waiter) { return waiter.deadline > now; });
+      std::move(overdue, waiters.end(), std::back_inserter(taken));
+      waiters.erase(overdue, waiters.end());
     }
   }
   return taken;

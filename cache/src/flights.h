@@ -1,10 +1,18 @@
 #pragma once
 
-// Flights: single flight. Reads of one key that miss at the same time share one fetch or load.
+// Flights: single flight. Reads of one key that miss at the same time share one fetch, or one load.
+//
+// The cache has two of these: one for reads without a loader, one for reads with. Who has no loader
+// need not wait for another's, and who has one need not wait for Redis as long as one who has not.
 //
 // A reader may join a flight only while its fill token is untouched: one that arrives after a
 // change was seen must not be given what was read before it (contract C3). It then begins a flight
 // of its own, which takes the old one's place; the old one goes on for those who wait in it.
+//
+// A flight that waits for its turn to load (LoadGate) has read nothing yet, so it stays joinable:
+// its token is begun anew instead. And one that comes to the gate when a newer one has taken its
+// place hands its waiters over. So at most one flight of a key waits at the gate, however often the
+// key is invalidated.
 //
 // Lock order: a stripe here, then a stripe of the FillTable. Callbacks never run under a lock.
 
@@ -31,7 +39,6 @@ using ReadCallback = UniqueFunction<void(ReadResult)>;
 struct Waiter {
   ReadCallback callback{};
   TimePoint deadline{};
-  bool has_loader = false;
 };
 
 // What a flight found, before it is made into a Value for each waiter.
@@ -42,26 +49,28 @@ struct Found {
   TimePoint as_of{};  // Reflects everything acknowledged before.
 };
 
-class Flights;
-
 class Flight {
  public:
-  explicit Flight(std::string key_given) : key(std::move(key_given)) {}
+  Flight(std::string key_given, Loader loader_given)
+      : key(std::move(key_given)), loader(std::move(loader_given)) {}
 
   const std::string key;
+  const Loader loader;  // Empty for one that only fetches.
 
   // Touched by one thread at a time: the one that moves the flight forward.
-  std::uint64_t fill_number = 0;  // Not 0: the fill lease in Redis is ours, under this token.
+  std::uint64_t fill_number = 0;  // Not 0: we asked for the fill lease in Redis, by this number.
   std::uint32_t polls = 0;        // How often someone else held the fill lease.
   bool ignore_stored = false;     // What Redis holds is corrupt: load over it.
+  bool is_inside_gate = false;    // Of LoadGate: must leave it when it ends.
 
  private:
   friend class Flights;
   // Guarded by the mutex of the key's stripe in Flights.
   coherence::FillTable::Token token_;
   std::vector<Waiter> waiters_;
-  Loader loader_;  // Of the first waiter that had one; empty while nobody has.
-  bool landed_ = false;
+  bool waits_at_gate_ = false;
+  bool is_renewed_ = false;  // Its token was begun anew at the gate.
+  bool has_landed_ = false;
 };
 
 class Flights {
@@ -72,11 +81,9 @@ class Flights {
     std::shared_ptr<Flight> flight;
     bool begun = false;  // By this call: the caller must move it forward. Else it joined one.
   };
-  // The waiter waits in a flight of the key that it may share, or in a new one.
+  // The waiter waits in a flight of the key that it may share, or in a new one with this loader.
   Boarding board(std::string_view key, Waiter waiter, const Loader& loader);
 
-  // A copy of the flight's loader; empty if nobody has given one.
-  [[nodiscard]] Loader loader_of(const Flight& flight);
   // Ends the flight: nobody can join any more. Returns what it had: the fill token, to be committed
   // or abandoned, and the waiters, to be answered after that. A second call returns nothing.
   struct Landed {
@@ -85,13 +92,17 @@ class Flights {
     bool first = false;
   };
   Landed land(const std::shared_ptr<Flight>& flight);
-
-  // The flight found nothing. Where nobody has a loader that is the answer, and it lands. Else it
-  // goes on to load, and only the waiters without one are returned. One step, so that nobody with a
-  // loader boards in between and is told "nothing" without it having run.
-  Landed land_unless_loading(const std::shared_ptr<Flight>& flight);
-  // Ends the flight if nobody waits in it, and says whether it did.
+  // Ends it only if nobody waits in it, and says whether it has ended.
   bool land_if_empty(const std::shared_ptr<Flight>& flight);
+
+  // The latest deadline of those who wait in it; nothing when nobody does.
+  [[nodiscard]] std::optional<TimePoint> patience(const Flight& flight);
+
+  // The flight is about to wait for its turn to load. False: a newer one has taken its place, its
+  // waiters went there, and it has ended.
+  [[nodiscard]] bool arrive_at_gate(const std::shared_ptr<Flight>& flight);
+  // It is its turn. True: the key changed while it waited, and someone joined since.
+  [[nodiscard]] bool pass_gate(const std::shared_ptr<Flight>& flight);
 
   // Takes the waiters out whose deadline has passed. O(flights).
   std::vector<Waiter> take_overdue(TimePoint now);
@@ -106,6 +117,7 @@ class Flights {
     std::unordered_set<std::shared_ptr<Flight>> flying TIERCEL_GUARDED_BY(mutex);
   };
   Stripe& stripe_of(std::string_view key);
+  bool may_join(Flight& flight);
   static Landed land_locked(Stripe& stripe, const std::shared_ptr<Flight>& flight)
       TIERCEL_REQUIRES(stripe.mutex);
 
@@ -119,7 +131,7 @@ class LoadGate {
  public:
   // Runs `enter` at once when no load of the key is under way, else when the one before leaves.
   void enter(const std::string& key, UniqueFunction<void()> enter);
-  // The load that entered is done; the next one in line enters, on this thread.
+  // The load that entered is done; the next one in line, if any, enters on this thread.
   void leave(const std::string& key);
 
  private:

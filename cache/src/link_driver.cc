@@ -83,9 +83,7 @@ void LinkDriver::stream_message(std::string_view payload) {
   if (received) {
     change = to_change(std::move(*received));
   } else {
-    if (received.error().code == ErrorCode::kCorrupt) {
-      messages_corrupt_.fetch_add(1, std::memory_order_relaxed);
-    }
+    messages_unreadable_.fetch_add(1, std::memory_order_relaxed);
     // No writer that speaks our protocol sends anything without our mark, so that invalidates
     // nothing.
     if (!serialization::claims_to_be_ours(payload)) return;
@@ -194,7 +192,7 @@ void LinkDriver::wait_for_change(Duration limit) {
 LinkDriver::Counts LinkDriver::counts() const {
   MutexLock lock{mutex_};
   return {.messages = messages_.load(std::memory_order_relaxed),
-          .messages_corrupt = messages_corrupt_.load(std::memory_order_relaxed),
+          .messages_unreadable = messages_unreadable_.load(std::memory_order_relaxed),
           .epochs = epochs_};
 }
 

@@ -45,7 +45,7 @@ class LinkDriver final : public l2::LinkObserver {
   void wait_for_change(Duration limit);
   struct Counts {
     std::uint64_t messages = 0;
-    std::uint64_t messages_corrupt = 0;
+    std::uint64_t messages_unreadable = 0;
     std::uint64_t epochs = 0;
   };
   [[nodiscard]] Counts counts() const;
@@ -82,7 +82,7 @@ class LinkDriver final : public l2::LinkObserver {
   bool lease_was_granted_ = false;
 
   std::atomic<std::uint64_t> messages_{0};
-  std::atomic<std::uint64_t> messages_corrupt_{0};
+  std::atomic<std::uint64_t> messages_unreadable_{0};
 
   // What other threads are told.
   mutable Mutex mutex_;

@@ -1,11 +1,10 @@
 // set and invalidate.
 //
-// Through Redis: the key's fills are marked and L1 lets go of it before the command leaves, so that
-// no read of this instance that begins after the write was sent can be given what was there before
-// from L1. At the acknowledgement the new value goes into L1 at the version that Redis gave it,
-// unless something newer was seen. When the outcome is unknown the key stays out: the next read
-// asks Redis, on the same connection and so behind the write, or on a new one, where a write that
-// still arrives will announce itself.
+// Through Redis: the key's fills are marked and L1 lets go of it before the command leaves. At the
+// acknowledgement whatever older value came into L1 meanwhile is dropped, and the new one goes in
+// at the version that Redis gave it, unless something newer was seen. When the outcome is unknown
+// the key is dropped again: the next read asks Redis, on the same connection and so behind the
+// write, or on a new one, where a write that still arrives will announce itself.
 
 #include <array>
 #include <utility>
@@ -97,16 +96,19 @@ void Cache::Core::write(std::string_view key, std::optional<std::string_view> va
 
 void Cache::Core::write_locally(std::string_view key, std::optional<std::string_view> value,
                                 TimePoint expires_at, WriteCallback callback) {
-  // A load that is under way must not put its older value over this one.
-  fills_.mark(key, coherence::kVersionUnknown);
-  const std::uint64_t version = 1 + local_versions_.fetch_add(1);
+  // In one step with the marking: a load must not put its older value over this one, and of two
+  // writes the later version must stay.
+  std::uint64_t version = 0;
   Result<void> done;
-  if (value) {
-    done = l1_->insert(key, *value, {.version = version, .expires_at = expires_at, .flags = 0});
-    if (done && expires_at != TimePoint::max()) start_sweeping();
-  } else {
-    l1_->erase(key);
-  }
+  fills_.change(key, [&] {
+    version = 1 + local_versions_.fetch_add(1);
+    if (value) {
+      done = l1_->insert(key, *value, {.version = version, .expires_at = expires_at, .flags = 0});
+    } else {
+      l1_->erase(key);
+    }
+  });
+  if (value && done && expires_at != TimePoint::max()) start_sweeping();
   (done ? counters_.writes_acknowledged : counters_.writes_failed)
       .fetch_add(1, std::memory_order_relaxed);
   if (!done) return callback(done.error());

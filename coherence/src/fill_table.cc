@@ -66,6 +66,10 @@ FillTable::Token FillTable::begin(std::string_view key) {
 void FillTable::mark(std::string_view key, Version version) {
   Stripe& stripe = stripe_of(key);
   MutexLock lock{stripe.mutex};
+  mark_locked(stripe, key, version);
+}
+
+void FillTable::mark_locked(Stripe& stripe, std::string_view key, Version version) {
   const auto found = stripe.keys.find(key);
   if (found == stripe.keys.end()) return;
   KeyState& state = found->second;

@@ -22,20 +22,22 @@ std::string joined(std::string_view prefix, std::string_view key) {
 
 }  // namespace
 
-Result<Names> Names::create(std::string_view name_space) {
+Result<Names> Names::create(std::string_view name_space, std::uint32_t database) {
   if (name_space.empty() || name_space.size() > kNamespaceBytesMax ||
       !std::ranges::all_of(name_space, is_allowed)) {
     return invalid_argument("namespace '" + bytes_for_message(name_space) +
                             "' must be 1 to 64 characters of A-Z a-z 0-9 . _ -");
   }
-  return Names{name_space};
+  return Names{name_space, database};
 }
 
-Names::Names(std::string_view name_space)
+Names::Names(std::string_view name_space, std::uint32_t database)
     : value_prefix_(joined(name_space, ":")),
       fill_prefix_(joined(name_space, "/fill:")),
       history_key_(joined(name_space, "/history")),
-      channel_(joined(name_space, "/changes")) {}
+      channel_(joined(name_space, "/changes")) {
+  if (database != 0) channel_ += "@" + std::to_string(database);
+}
 
 std::string Names::value_key(std::string_view key) const { return joined(value_prefix_, key); }
 std::string Names::fill_key(std::string_view key) const { return joined(fill_prefix_, key); }

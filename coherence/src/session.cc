@@ -52,6 +52,7 @@ void Session::stream_up(const Server& server, TimePoint now, Actions& actions) {
   last_version_ = kVersionUnknown;
   outstanding_.reset();
   disagree_since_.reset();
+  if (!data_is_up_) data_.reset();  // Where D was says nothing about where it will be.
   actions.push_back(drop_all_action("new epoch " + epoch()));
   send_ping(now, actions);
 }
@@ -68,6 +69,7 @@ void Session::stream_down(TimePoint, Actions& actions) {
 
 void Session::data_up(const Server& server, TimePoint now, Actions& actions) {
   data_ = server;
+  data_is_up_ = true;
   // Kept through a loss of D: one that comes back to the other server again and again does not put
   // the redial off for ever.
   if (!links_disagree()) disagree_since_.reset();
@@ -77,7 +79,7 @@ void Session::data_up(const Server& server, TimePoint now, Actions& actions) {
   tick(now, actions);
 }
 
-void Session::data_down(TimePoint, Actions&) { data_.reset(); }
+void Session::data_down(TimePoint, Actions&) { data_is_up_ = false; }
 
 void Session::pong(std::uint64_t token, TimePoint now, Actions& actions) {
   if (!outstanding_ || outstanding_->token != token) return;
@@ -139,7 +141,7 @@ std::optional<TimePoint> Session::next_tick() const {
   return next_ping_at_;
 }
 
-bool Session::fills_allowed() const { return stream_ && data_ && stream_->same_as(*data_); }
+bool Session::fills_allowed() const { return stream_ && data_is_up_ && stream_->same_as(*data_); }
 
 std::string Session::epoch() const {
   if (!stream_) return {};

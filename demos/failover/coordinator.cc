@@ -138,8 +138,8 @@ bool Coordinator::wait_for_instances() {
   bool died = false;
   const bool ready = testing::poll_until(
       [&] {
-        for (const std::string& text : fleet_.take_deaths()) {
-          fmt::print(stderr, "{} before the run began\n", text);
+        for (const Death& death : fleet_.take_deaths()) {
+          fmt::print(stderr, "{} before the run began\n", death.text);
           died = true;
         }
         return died || interrupted() || all_instances(&InstanceBoard::ready);
@@ -180,7 +180,13 @@ void Coordinator::watch() {
 }
 
 void Coordinator::pass_on_events(Progress& progress) {
-  for (const std::string& text : fleet_.take_deaths()) events_.add(text);
+  for (const Death& death : fleet_.take_deaths()) {
+    events_.add(death.text);
+    // It can no longer say so itself.
+    InstanceBoard& instance = board_.state().instances[death.instance];
+    instance.lease_held = 0;
+    instance.master_port = 0;
+  }
   note_firsts();
   for (const Event& event : events_.take()) progress.event(event);
 }
@@ -208,7 +214,7 @@ void Coordinator::wind_down() {
   std::this_thread::sleep_for(kQuietMin);
   board_.state().phase.store(Phase::kStopped, std::memory_order_release);
   fleet_.join(kJoinMax);
-  for (const std::string& text : fleet_.take_deaths()) fmt::print(stderr, "{}\n", text);
+  for (const Death& death : fleet_.take_deaths()) fmt::print(stderr, "{}\n", death.text);
 }
 
 Result<History> Coordinator::final_history() {

@@ -8,7 +8,7 @@
 namespace tiercel::failover {
 namespace {
 
-std::string describe(std::size_t number, const testing::ExitStatus& status) {
+std::string describe(std::uint32_t number, const testing::ExitStatus& status) {
   const std::string who = "instance " + std::to_string(number);
   if (status.signal != 0) return who + " was killed by signal " + std::to_string(status.signal);
   return who + " ended with status " + std::to_string(status.code);
@@ -33,18 +33,18 @@ Result<Fleet> Fleet::start(const Board& board) {
   return fleet;
 }
 
-std::vector<std::string> Fleet::take_deaths() {
-  std::vector<std::string> texts;
-  for (std::size_t number = 0; number < members_.size(); ++number) {
+std::vector<Death> Fleet::take_deaths() {
+  std::vector<Death> found;
+  for (std::uint32_t number = 0; number < members_.size(); ++number) {
     Member& member = members_[number];
     const auto status = member.process->exit_status();
     if (!status || member.reported) continue;
     member.reported = true;
     if (*status == testing::ExitStatus{.code = 0, .signal = 0}) continue;
     ++deaths_;
-    texts.push_back(describe(number, *status));
+    found.push_back({.instance = number, .text = describe(number, *status)});
   }
-  return texts;
+  return found;
 }
 
 void Fleet::join(Duration limit) {

@@ -15,15 +15,19 @@
 
 namespace tiercel::failover {
 
+struct Death {
+  std::uint32_t instance;
+  std::string text;  // "instance 2 was killed by signal 11"
+};
+
 class Fleet {
  public:
   // Starts as many as the board says, each with the board as its standard input. Errors:
   // kUnavailable when this program cannot be started again.
   static Result<Fleet> start(const Board& board);
 
-  // Instances that have ended otherwise than with status 0 since the last call, as text for people:
-  // "instance 2 was killed by signal 11".
-  std::vector<std::string> take_deaths();
+  // Instances that have ended otherwise than with status 0 since the last call.
+  std::vector<Death> take_deaths();
   [[nodiscard]] std::uint32_t deaths() const noexcept { return deaths_; }
 
   // Waits until all have ended; what is still there at the limit is killed and counts as dead.

@@ -76,7 +76,7 @@ std::vector<std::string> complaints(const Report& report) {
   complain_of(verdict.stale_beyond_bound, "reads were staler than the lease allows");
   complain_of(verdict.monotonic_violations, "reads went back behind what their instance had read");
   complain_of(report.tally.values_wrong, "values were not what had been written under their key");
-  complain_of(report.instances_died, "instances died");
+  complain_of(report.instances_died, "of the instances died");
   complain_of(report.writes_not_recorded, "writes could not be recorded: the log was full");
   if (report.master_killed && !report.promoted && !report.interrupted) {
     found.emplace_back("no replica was promoted");

@@ -125,7 +125,7 @@ Json stats_answer(const CacheStats& stats) {
   const auto& [l1, l2, reads_l1, reads_l2, reads_loader, reads_absent, reads_failed, reads_joined,
                lease_refusals, loads, loads_failed, loads_not_stored, fills, fills_dropped,
                writes_acknowledged, writes_failed, writes_unknown, values_corrupt, values_foreign,
-               messages, messages_corrupt, epochs, l1_drops, reads_waiting] = stats;
+               messages, messages_unreadable, epochs, l1_drops, reads_waiting] = stats;
   Json answer = with_op("stats");
   answer["l1"] = l1_stats(l1);
   answer["l2"] = l2_stats(l2);
@@ -147,7 +147,7 @@ Json stats_answer(const CacheStats& stats) {
   answer["values_corrupt"] = values_corrupt;
   answer["values_foreign"] = values_foreign;
   answer["messages"] = messages;
-  answer["messages_corrupt"] = messages_corrupt;
+  answer["messages_unreadable"] = messages_unreadable;
   answer["epochs"] = epochs;
   answer["l1_drops"] = l1_drops;
   answer["reads_waiting"] = reads_waiting;

@@ -44,7 +44,7 @@ struct MgetCommand {
 struct LeaseCommand {};
 struct StatsCommand {};
 struct SleepCommand {
-  std::chrono::milliseconds pause;  // 0 to kSleepMax.
+  std::chrono::milliseconds pause{0};  // 0 to kSleepMax.
 };
 struct QuitCommand {};
 

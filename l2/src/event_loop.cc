@@ -164,18 +164,21 @@ void EventLoop::Native::arm_timer() {
 
 EventLoop::EventLoop() : native_(std::make_unique<Native>()) {}
 
-EventLoop::~EventLoop() {
+EventLoop::~EventLoop() { stop(); }
+
+void EventLoop::stop() {
   Native& native = *native_;
   TIERCEL_CHECK(!on_loop_thread());
-  bool started = false;
+  std::thread ending;
   {
     MutexLock lock{native.mutex};
-    started = native.started;
+    native.stopping.store(true, std::memory_order_release);
+    if (!native.started) return;
+    ending = std::move(native.thread);
   }
-  if (!started) return;
-  native.stopping.store(true, std::memory_order_release);
+  if (!ending.joinable()) return;
   uv_async_send(&native.wake);
-  native.thread.join();
+  ending.join();
 }
 
 Result<void> EventLoop::start() {
@@ -188,6 +191,8 @@ void EventLoop::post(UniqueFunction<void()> task) {
   bool wake = false;
   {
     MutexLock lock{native.mutex};
+    // The task is destroyed by our caller's frame, after the lock is gone.
+    if (native.stopping.load(std::memory_order_acquire)) return;
     TIERCEL_CHECK(native.start().has_value());
     native.inbox.push_back(std::move(task));
     wake = std::exchange(native.sleeping, false);

@@ -27,7 +27,7 @@ struct EventLoop::Native {
   bool sleeping TIERCEL_GUARDED_BY(mutex) = false;
 
   std::atomic<bool> stopping{false};
-  std::thread thread;  // Set once, by start(), under the mutex.
+  std::thread thread TIERCEL_GUARDED_BY(mutex);
 
   // Loop thread only, from here on.
   uv_loop_t loop{};

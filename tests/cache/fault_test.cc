@@ -165,7 +165,7 @@ TEST(Faults, BytesOneAtATime) {
     ASSERT_TRUE(writer->set("k", std::to_string(i)));
     EXPECT_TRUE(poll_until([&] { return read_value(*reader, "k") == std::to_string(i); }));
   }
-  EXPECT_EQ(reader->stats().messages_corrupt, 0U);
+  EXPECT_EQ(reader->stats().messages_unreadable, 0U);
 }
 
 // A write that times out, then a server whose script blocks everything: no error line is taken for
@@ -202,6 +202,39 @@ TEST(Faults, AWrongPasswordIsSaidClearly) {
   }
   const auto cache = open_ready({.redis_url = "redis://:right@" + address});
   EXPECT_TRUE(cache->set("k", "v"));
+}
+
+// A fill lease that is granted after its reader has stopped waiting for Redis is given back:
+// another reader need not wait until it runs out.
+TEST(Faults, ALateFillLeaseIsGivenBack) {
+  const auto server = RedisServer::start();
+  const auto cache = open_ready({.redis_url = server->url(),
+                                 .stream_timeout = 60000ms,
+                                 .read_timeout_before_load = 50ms,
+                                 .fill_lease = 600000ms});
+  server->stop_process();
+  const ReadOptions options{.timeout = kPatience,
+                            .loader = [](std::string_view) { return Loaded{"v"}; }};
+  EXPECT_EQ(described(cache->get("k", options)), "v@loader");  // Without Redis.
+  server->continue_process();
+  EXPECT_EQ(described(cache->get("k", options)), "v@loader");  // Not after ten minutes.
+  EXPECT_EQ(described(cache->get("k", options)), "v@l1");
+}
+
+// Who joined a fetch and is more patient than who began it waits on.
+TEST(Faults, APatientReaderOutlastsTheOneItJoined) {
+  const auto server = RedisServer::start();
+  const auto cache = open_ready({.redis_url = server->url(), .stream_timeout = 60000ms});
+  server->command({"SET", "tiercel:k", "v"});
+  server->stop_process();
+  Answer<ReadResult> hasty;
+  Answer<ReadResult> patient;
+  cache->get_async("k", {.timeout = 100ms}, hasty.callback());
+  cache->get_async("k", {.timeout = kPatience}, patient.callback());
+  EXPECT_EQ(code_of(hasty.take()), ErrorCode::kUnavailable);
+  EXPECT_FALSE(patient.arrived());
+  server->continue_process();
+  EXPECT_EQ(described(patient.take()), "v@l2");
 }
 
 TEST(Faults, ScriptsAreLoadedAgainAfterAFlush) {

@@ -96,7 +96,7 @@ TEST_F(Garbage, RandomMessagesAreCountedAndChangeNothing) {
   }
   publish("");
   publish(std::string(2 << 20, 'x'));
-  EXPECT_TRUE(poll_until([&] { return cache_->stats().messages_corrupt >= kMessages + 2; }));
+  EXPECT_TRUE(poll_until([&] { return cache_->stats().messages_unreadable >= kMessages + 2; }));
   EXPECT_EQ(described(cache_->get("k")), "v@l1");
   EXPECT_TRUE(cache_->set("k", "w"));
   EXPECT_EQ(described(cache_->get("k")), "w@l1");
@@ -126,7 +126,7 @@ TEST_F(Garbage, ADamagedMessageOfOursDropsL1) {
   ASSERT_TRUE(message);
   publish(versioned(1, *message).substr(0, 30));
   EXPECT_TRUE(poll_until([&] { return cache_->stats().l1_drops > drops; }));
-  EXPECT_EQ(cache_->stats().messages_corrupt, 1U);
+  EXPECT_EQ(cache_->stats().messages_unreadable, 1U);
 }
 
 TEST_F(Garbage, AClearByMessageDropsL1) {

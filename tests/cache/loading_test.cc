@@ -248,10 +248,71 @@ TEST(Loading, TheExecutorsQueueIsABulkhead) {
   EXPECT_EQ(described(cache->get("c", options)), "v@loader");  // It heals.
 }
 
-TEST(Loading, AReaderWithoutALoaderJoinsALoad) {
+// Each invalidation begins a new flight; those that wait for their turn to load must not pile up.
+TEST(Loading, ReadersUnderInvalidationsShareTheNextLoad) {
   const auto cache = open_cache({});
-  // Without Redis a miss without a loader is answered at once: there is nothing to wait for.
-  EXPECT_EQ(described(cache->get("k")), "(absent)");
+  Gate gate;
+  std::atomic<int> loads{0};
+  const ReadOptions options{.timeout = kPatience, .loader = [&](std::string_view) {
+                              if (++loads == 1) gate.wait();
+                              return Loaded{std::to_string(loads)};
+                            }};
+  Answer<ReadResult> first;
+  cache->get_async("k", options, first.callback());
+  ASSERT_TRUE(poll_until([&] { return gate.arrived() == 1; }));
+  std::vector<Answer<ReadResult>> later(50);
+  for (auto& answer : later) {
+    ASSERT_TRUE(cache->invalidate("k"));
+    cache->get_async("k", options, answer.callback());
+  }
+  gate.open();
+  EXPECT_EQ(described(first.take()), "1@loader");
+  for (auto& answer : later) EXPECT_EQ(described(answer.take()), "2@loader");
+  EXPECT_EQ(loads, 2);
+  EXPECT_EQ(described(cache->try_get("k")), "2@l1");
+}
+
+TEST(Loading, ALoadThatNobodyWaitsForAnyMoreDoesNotBegin) {
+  const auto cache = open_cache({});
+  Gate gate;
+  std::atomic<int> loads{0};
+  const Loader loader = [&](std::string_view) {
+    ++loads;
+    gate.wait();
+    return Loaded{"v"};
+  };
+  Answer<ReadResult> first;
+  cache->get_async("k", {.timeout = kPatience, .loader = loader}, first.callback());
+  ASSERT_TRUE(poll_until([&] { return gate.arrived() == 1; }));
+  ASSERT_TRUE(cache->invalidate("k"));
+  EXPECT_EQ(code_of(cache->get("k", {.timeout = 5ms, .loader = loader})), ErrorCode::kUnavailable);
+  gate.open();
+  EXPECT_TRUE(first.take());
+  EXPECT_TRUE(poll_until([&] { return cache->stats().reads_waiting == 0; }));
+  EXPECT_EQ(loads, 1);
+}
+
+// A load that began before a write and ends during it: the write stays.
+TEST(Loading, WritesAndLoadsOfOneKeyNeverGoBack) {
+  const auto cache = open_cache({});
+  std::atomic<bool> writing{true};
+  std::vector<std::thread> loaders;
+  for (int t = 0; t < 2; ++t) {
+    loaders.emplace_back([&] {
+      while (writing) {
+        (void)cache->get("k", {.timeout = kPatience,
+                               .loader = [](std::string_view) { return Loaded{"loaded"}; }});
+      }
+    });
+  }
+  for (int i = 0; i < 3000; ++i) {
+    const std::string value = std::to_string(i);
+    ASSERT_TRUE(cache->set("k", value));
+    EXPECT_EQ(described(cache->try_get("k")), value + "@l1");
+    ASSERT_TRUE(cache->invalidate("k"));
+  }
+  writing = false;
+  for (auto& loader : loaders) loader.join();
 }
 
 TEST(Loading, TheClosingCacheAnswersWhoWaits) {

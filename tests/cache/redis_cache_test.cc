@@ -179,6 +179,51 @@ TEST_F(RedisCache, InstancesShareOneLoad) {
   EXPECT_EQ(loads, 1);
 }
 
+// Who has no loader is answered by Redis and does not wait for another's load, nor gets its error.
+TEST_F(RedisCache, AReaderWithoutALoaderDoesNotWaitForALoad) {
+  const auto cache = open();
+  Gate gate;
+  Answer<ReadResult> loading;
+  cache->get_async("k",
+                   {.timeout = kPatience,
+                    .loader =
+                        [&](std::string_view) {
+                          gate.wait();
+                          return Loaded{"v"};
+                        }},
+                   loading.callback());
+  ASSERT_TRUE(poll_until([&] { return gate.arrived() == 1; }));
+  EXPECT_EQ(described(cache->get("k", {.timeout = kPatience})), "(absent)");
+  gate.open();
+  EXPECT_EQ(described(loading.take()), "v@loader");
+}
+
+TEST_F(RedisCache, DatabasesAreApart) {
+  CacheOptions options;
+  options.redis_url = server_->url() + "/0";
+  const auto zero = open_ready(options);
+  options.redis_url = server_->url() + "/1";
+  const auto one = open_ready(options);
+  ASSERT_TRUE(zero->set("k", "of zero"));
+  EXPECT_EQ(described(one->get("k")), "(absent)");
+  ASSERT_TRUE(one->set("k", "of one"));
+  ASSERT_TRUE(one->set("marker", "v"));
+  EXPECT_TRUE(poll_until([&] { return one->stats().messages >= 2; }));
+  EXPECT_EQ(zero->stats().messages, 1U);
+  EXPECT_EQ(described(zero->try_get("k")), "of zero@l1");
+}
+
+TEST_F(RedisCache, AnAclWithoutTheChannelIsSaidClearly) {
+  server_->command(
+      {"ACL", "SETUSER", "game", "on", ">pass", "allkeys", "allcommands", "resetchannels"});
+  const auto cache =
+      open_cache({.redis_url = "redis://game:pass@127.0.0.1:" + std::to_string(server_->port())});
+  const auto ready = cache->wait_until_ready(kPatience);
+  ASSERT_FALSE(ready);
+  EXPECT_EQ(ready.error().code, ErrorCode::kInvalidArgument) << ready.error().to_string();
+  EXPECT_THAT(ready.error().message, ::testing::HasSubstr("tiercel/changes"));
+}
+
 TEST_F(RedisCache, ALoadThatIsInvalidatedIsStoredNowhere) {
   const auto a = open();
   const auto b = open();

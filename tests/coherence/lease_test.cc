@@ -4,6 +4,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
+#include <latch>
 #include <thread>
 
 namespace tiercel::coherence {
@@ -33,12 +35,15 @@ TEST(LeaseCell, AReaderThatSeesAGrantSeesWhatWasAppliedBeforeIt) {
   std::atomic<std::int64_t> applied{0};  // Relaxed: only the cell orders it.
   std::atomic<bool> done{false};
   std::atomic<int> unvouched{0};
+  std::latch both_run{2};
   std::thread reader{[&] {
+    both_run.arrive_and_wait();
     while (!done.load()) {
       const auto until = cell.until().time_since_epoch().count();
       if (applied.load(std::memory_order_relaxed) < until) unvouched.fetch_add(1);
     }
   }};
+  both_run.arrive_and_wait();
   for (std::int64_t i = 1; i <= 50000; ++i) {
     applied.store(i, std::memory_order_relaxed);
     if (i % 10 == 0) {

@@ -121,6 +121,40 @@ TEST(SessionLinks, ADataConnectionThatComesAndGoesDoesNotHideTheDisagreement) {
   EXPECT_TRUE(redialled) << "each reconnection of D to the other server began the wait anew";
 }
 
+// Ticks and answers every ping until `end`; how often a redial was asked for.
+int redials_until(Driver& driver, TimePoint end) {
+  int redials = 0;
+  while (driver.now < end) {
+    driver.now += 10ms;
+    Actions actions = driver.tick();
+    for (const auto& action : driver.pong(driver.token)) actions.push_back(action);
+    for (const auto& action : actions) redials += action.kind == Kind::kRedialStream ? 1 : 0;
+  }
+  return redials;
+}
+
+TEST(SessionLinks, ASecondDisagreementWaitsAsLongAsTheFirst) {
+  Driver driver;
+  driver.connect_and_lease();
+  driver.data_up(kOther);
+  EXPECT_EQ(redials_until(driver, driver.now + kStreamTimeout - 100ms), 0);
+  driver.data_up(kServer);
+  EXPECT_EQ(redials_until(driver, driver.now + 10s), 0);
+  driver.data_up(kOther);
+  EXPECT_EQ(redials_until(driver, driver.now + kStreamTimeout - 100ms), 0);
+  EXPECT_EQ(redials_until(driver, driver.now + 10s), 1);
+}
+
+TEST(SessionLinks, ANewStreamThatDisagreesTooGetsItsTime) {
+  Driver driver;
+  driver.connect_and_lease();
+  driver.data_up(kOther);
+  EXPECT_EQ(redials_until(driver, driver.now + kStreamTimeout - 100ms), 0);
+  driver.stream_up();
+  EXPECT_EQ(redials_until(driver, driver.now + kStreamTimeout - 100ms), 0);
+  EXPECT_EQ(redials_until(driver, driver.now + 10s), 1);
+}
+
 TEST(SessionMessages, EvictKeyByKeyInOrder) {
   Driver driver;
   driver.connect_and_lease();

@@ -250,6 +250,14 @@ TEST(SessionRedial, AStreamThatCameBackByItselfIsAsGood) {
   EXPECT_EQ(driver.session.next_tick(), driver.pinged_at + kStreamTimeout);
 }
 
+TEST(SessionEpoch, AStreamThatComesUpAnewHasNoLeaseYet) {
+  Driver driver;
+  driver.connect_and_lease();
+  EXPECT_EQ(kinds(driver.stream_up()), (Kinds{Kind::kDropAll, Kind::kSendPing}))
+      << "its loss need not have been told";
+  EXPECT_EQ(driver.session.lease_until(), TimePoint{});
+}
+
 TEST(SessionEpoch, BeginsAndEndsWithTheStreamAndDropsEachTime) {
   Driver driver;
   EXPECT_EQ(driver.session.epochs(), 0U);

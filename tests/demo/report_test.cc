@@ -68,7 +68,7 @@ TEST(ReportTest, EachBrokenPromiseIsSaid) {
   EXPECT_THAT(complaint_of([](Report& r) { r.tally.values_wrong = 1; }),
               ElementsAre(HasSubstr("values were not")));
   EXPECT_THAT(complaint_of([](Report& r) { r.instances_died = 1; }),
-              ElementsAre(HasSubstr("instances died")));
+              ElementsAre(HasSubstr("1 of the instances died")));
   EXPECT_THAT(complaint_of([](Report& r) { r.writes_not_recorded = 1; }),
               ElementsAre(HasSubstr("log was full")));
   EXPECT_THAT(complaint_of([](Report& r) { r.promoted = false; }),

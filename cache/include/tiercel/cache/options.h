@@ -34,7 +34,7 @@ struct CacheOptions {
   // --- L1
   // -------------------------------------------------------------------------------------------
 
-  // What L1 may hold, all overhead included (l1/lru_cache.h says what is charged). 64 KiB or more.
+  // What L1 may hold, all overhead included (l1/lru_cache.h says what is charged). 4 KiB to 1 TiB.
   std::size_t l1_capacity_bytes_max = std::size_t{64} << 20;
   // Locks that L1 is striped over: a power of two, 1 to 4096. One entry must fit capacity /
   // stripes.

@@ -60,6 +60,16 @@ class FillTable {
   // A change of `key` at `version`; kVersionUnknown bars every token that stands now. O(1).
   void mark(std::string_view key, Version version);
 
+  // A change made here and now, where there is no Redis to order changes: bars every token of `key`
+  // that stands now and runs apply() under the stripe's lock, in one step.
+  template <typename Apply>
+  void change(std::string_view key, Apply&& apply) {
+    Stripe& stripe = stripe_of(key);
+    MutexLock lock{stripe.mutex};
+    mark_locked(stripe, key, kVersionUnknown);
+    apply();
+  }
+
   // A new epoch: bars every token that stands now. When it has returned, no earlier token can
   // insert any more. O(stripes).
   void mark_all();
@@ -106,6 +116,8 @@ class FillTable {
   static bool admits(const Stripe& stripe, const Token& token, Version version)
       TIERCEL_REQUIRES(stripe.mutex);
   static void finish(Stripe& stripe, Token& token, Version inserted) TIERCEL_REQUIRES(stripe.mutex);
+  static void mark_locked(Stripe& stripe, std::string_view key, Version version)
+      TIERCEL_REQUIRES(stripe.mutex);
   void abandon(Token& token);
 
   std::vector<std::unique_ptr<Stripe>> stripes_;  // Immutable after construction.

@@ -5,11 +5,13 @@
 //   value        NAMESPACE:KEY         8 bytes version + envelope; or a foreign writer's raw bytes
 //   fill lease   NAMESPACE/fill:KEY    the token of the one who loads
 //   history      NAMESPACE/history     a stream, one entry a write
-//   channel      NAMESPACE/changes     the invalidation messages
+//   channel      NAMESPACE/changes     the invalidation messages; NAMESPACE/changes@N for database
+//                                      N other than 0, since Redis' channels span all databases
 //
 // A namespace holds neither ':' nor '/', so none of these can be mistaken for another, of this
 // namespace or of a different one. Immutable; any thread.
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -22,7 +24,7 @@ inline constexpr std::size_t kNamespaceBytesMax = 64;
 class Names {
  public:
   // Errors: kInvalidArgument unless it is 1 to 64 of A-Z a-z 0-9 . _ -
-  static Result<Names> create(std::string_view name_space);
+  static Result<Names> create(std::string_view name_space, std::uint32_t database = 0);
 
   [[nodiscard]] std::string value_key(std::string_view key) const;
   [[nodiscard]] std::string fill_key(std::string_view key) const;
@@ -30,7 +32,7 @@ class Names {
   [[nodiscard]] const std::string& channel() const noexcept { return channel_; }
 
  private:
-  explicit Names(std::string_view name_space);
+  Names(std::string_view name_space, std::uint32_t database);
 
   std::string value_prefix_;
   std::string fill_prefix_;

@@ -7,8 +7,9 @@
 
 namespace tiercel::coherence {
 
-// A write: history entry (its id becomes the version), value, fill lease removed, message
-// published.
+// A write: history entry (its id becomes the version), message published, fill lease removed, value
+// stored. Published first, so that a step that is refused midway leaves a needless invalidation and
+// not a change that nobody is told of.
 //   KEYS  value, fill lease, history
 //   ARGV  envelope ("" deletes the value), ttl in ms ("0": none), message, channel, history_entries
 // Returns the version, 8 bytes big-endian.

@@ -133,7 +133,8 @@ class Session {
 
   const SessionOptions options_;
   std::optional<Server> stream_;
-  std::optional<Server> data_;
+  std::optional<Server> data_;  // Where D is, or was last while this stream has been up.
+  bool data_is_up_ = false;
   std::optional<Ping> outstanding_;  // The ping that waits for its pong.
   TimePoint next_ping_at_;           // Valid while stream_ is set.
   std::optional<TimePoint> disagree_since_;

@@ -33,8 +33,14 @@ class EventLoop {
   Result<void> start();
 
   // Any thread, also the loop's own. The task runs later on the loop thread, in the order of
-  // posting. One that is still queued when the loop is destroyed is destroyed without having run.
+  // posting. One that is still queued when the loop is stopped or destroyed, or is posted after
+  // that, is destroyed without having run.
   void post(UniqueFunction<void()> task);
+
+  // Not on the loop thread. Ends the thread after the task that it runs now, and joins it. For who
+  // owns the loop and objects whose tasks use it: after stop() none of them runs, and the loop can
+  // still be asked and posted to. Close the clients first. Idempotent.
+  void stop();
 
   // Loop thread only. Runs `task` once on the loop thread, not before `delay` has passed
   // (resolution 1 ms).
