@@ -9,7 +9,7 @@ namespace {
 constexpr std::string_view kHexPrefix = "hex:";
 constexpr std::string_view kDigits = "0123456789abcdef";
 
-bool is_plain(char c) noexcept { return c > ' ' && c < 0x7f && c != '"' && c != '\'' && c != '\\'; }
+bool is_plain(char c) noexcept { return c > ' ' && c < 0x7f && c != '"' && c != '\''; }
 
 int digit_value(char c) noexcept {
   if (c >= '0' && c <= '9') return c - '0';

@@ -11,8 +11,8 @@
 
 namespace tiercel {
 
-// Bytes as one printable word: as they are when every byte is printable ASCII other than space,
-// quotes and backslash, the word is not empty and does not itself begin with "hex:"; else "hex:"
+// Bytes as one printable word: as they are when every byte is printable ASCII other than space and
+// quotes, the word is not empty and does not itself begin with "hex:"; else "hex:"
 // and two lower-case digits a byte. escape_bytes and unescape_bytes are inverse to each other.
 [[nodiscard]] std::string escape_bytes(std::string_view bytes);
 
