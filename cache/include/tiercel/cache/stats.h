@@ -53,9 +53,9 @@ struct CacheStats {
   std::uint64_t writes_failed = 0;   // Not done.
   std::uint64_t writes_unknown = 0;  // Outcome unknown.
 
-  std::uint64_t values_corrupt = 0;    // In Redis, claimed to be ours, did not parse.
-  std::uint64_t values_foreign = 0;    // In Redis, not ours: handed on as raw bytes.
-  std::uint64_t messages = 0;          // Received on the channel.
+  std::uint64_t values_corrupt = 0;       // In Redis, claimed to be ours, did not parse.
+  std::uint64_t values_foreign = 0;       // In Redis, not ours: handed on as raw bytes.
+  std::uint64_t messages = 0;             // Received on the channel.
   std::uint64_t messages_unreadable = 0;  // Of these: damaged, foreign, or of a newer release.
 
   std::uint64_t epochs = 0;
