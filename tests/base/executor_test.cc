@@ -12,49 +12,14 @@
 #include <utility>
 #include <vector>
 
-#include "tiercel/base/mutex.h"
+#include "support/gate.h"
 
 namespace tiercel {
 namespace {
 
 using namespace std::chrono_literals;
 
-// A door at which tasks wait until the test opens it.
-class Gate {
- public:
-  void open() {
-    MutexLock lock{mutex_};
-    open_ = true;
-    changed_.notify_all();
-  }
-  // What a task does: arrive, then wait until the gate is open.
-  void pass() {
-    MutexLock lock{mutex_};
-    ++arrived_;
-    changed_.notify_all();
-    while (!open_) changed_.wait(mutex_);
-  }
-  // False after 60 s: it will not happen any more.
-  bool wait_until_arrived(int count) {
-    const TimePoint limit = Clock::system().now() + 60s;
-    MutexLock lock{mutex_};
-    while (arrived_ < count) {
-      if (Clock::system().now() >= limit) return false;
-      changed_.wait_for(mutex_, 1s);
-    }
-    return true;
-  }
-  int arrived() {
-    MutexLock lock{mutex_};
-    return arrived_;
-  }
-
- private:
-  Mutex mutex_;
-  CondVar changed_;
-  bool open_ TIERCEL_GUARDED_BY(mutex_) = false;
-  int arrived_ TIERCEL_GUARDED_BY(mutex_) = 0;
-};
+using testing::Gate;
 
 // Opens the gate however the test ends, so that the pool behind it can be joined.
 class OpensAtEnd {

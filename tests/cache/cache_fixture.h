@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "support/gate.h"
 #include "support/poll_until.h"
 #include "tiercel/base/mutex.h"
 #include "tiercel/cache/cache.h"
@@ -61,31 +62,13 @@ inline ErrorCode code_of(const ReadResult& result) {
   return result ? ErrorCode::kInternal : result.error().code;
 }
 
-// A gate that a loader waits at until the test opens it.
-class Gate {
- public:
-  void open() {
-    MutexLock lock{mutex_};
-    open_ = true;
-    changed_.notify_all();
-  }
-  void wait() {
-    MutexLock lock{mutex_};
-    ++arrived_;
-    changed_.notify_all();
-    while (!open_) changed_.wait(mutex_);
-  }
-  [[nodiscard]] int arrived() {
-    MutexLock lock{mutex_};
-    return arrived_;
-  }
-
- private:
-  Mutex mutex_;
-  CondVar changed_;
-  bool open_ TIERCEL_GUARDED_BY(mutex_) = false;
-  int arrived_ TIERCEL_GUARDED_BY(mutex_) = 0;
-};
+// A loader that waits at the gate, then brings `value`. The gate must outlive the load.
+inline Loader loader_behind(Gate& gate, std::string value) {
+  return [&gate, value = std::move(value)](std::string_view) {
+    gate.pass();
+    return Loaded{value};
+  };
+}
 
 // Where an asynchronous call's answer goes.
 template <typename T>

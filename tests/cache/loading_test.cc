@@ -25,7 +25,7 @@ TEST(Loading, ManyThreadsShareOneLoad) {
   Gate gate;
   const Loader loader = [&](std::string_view) -> Result<std::optional<Loaded>> {
     ++calls;
-    gate.wait();
+    gate.pass();
     return Loaded{"v"};
   };
   std::vector<std::thread> readers;
@@ -36,7 +36,7 @@ TEST(Loading, ManyThreadsShareOneLoad) {
       if (result && *result && (*result)->bytes() == "v") ++right;
     });
   }
-  EXPECT_TRUE(poll_until([&] { return gate.arrived() == 1; }));
+  EXPECT_TRUE(gate.wait_until_arrived(1));
   gate.open();
   for (auto& reader : readers) reader.join();
   EXPECT_EQ(right, 16);
@@ -116,15 +116,9 @@ TEST(Loading, AnInvalidationDuringALoadWins) {
   const auto cache = open_cache({});
   Gate gate;
   Answer<ReadResult> old_reader;
-  cache->get_async("k",
-                   {.timeout = kPatience,
-                    .loader =
-                        [&](std::string_view) {
-                          gate.wait();
-                          return Loaded{"old"};
-                        }},
+  cache->get_async("k", {.timeout = kPatience, .loader = loader_behind(gate, "old")},
                    old_reader.callback());
-  ASSERT_TRUE(poll_until([&] { return gate.arrived() == 1; }));
+  ASSERT_TRUE(gate.wait_until_arrived(1));
   ASSERT_TRUE(cache->invalidate("k"));
   // A reader that comes now must not be given what was loaded before the invalidation.
   Answer<ReadResult> new_reader;
@@ -141,15 +135,9 @@ TEST(Loading, AWriteDuringALoadWins) {
   const auto cache = open_cache({});
   Gate gate;
   Answer<ReadResult> reader;
-  cache->get_async("k",
-                   {.timeout = kPatience,
-                    .loader =
-                        [&](std::string_view) {
-                          gate.wait();
-                          return Loaded{"old"};
-                        }},
+  cache->get_async("k", {.timeout = kPatience, .loader = loader_behind(gate, "old")},
                    reader.callback());
-  ASSERT_TRUE(poll_until([&] { return gate.arrived() == 1; }));
+  ASSERT_TRUE(gate.wait_until_arrived(1));
   ASSERT_TRUE(cache->set("k", "new"));
   gate.open();
   EXPECT_EQ(described(reader.take()), "old@loader");
@@ -191,10 +179,7 @@ TEST(Loading, OneLoaderAtATimeUnderInvalidations) {
 TEST(Loading, ACallerThatGivesUpDoesNotCancelTheLoad) {
   const auto cache = open_cache({});
   Gate gate;
-  const Loader loader = [&](std::string_view) {
-    gate.wait();
-    return Loaded{"v"};
-  };
+  const auto loader = loader_behind(gate, "v");
   const auto given_up = cache->get("k", {.timeout = 5ms, .loader = loader});
   EXPECT_EQ(code_of(given_up), ErrorCode::kUnavailable);
   // The load goes on, and a patient reader joins it.
@@ -209,10 +194,7 @@ TEST(Loading, ACallerThatGivesUpDoesNotCancelTheLoad) {
 TEST(Loading, WaitingReadsAreBounded) {
   const auto cache = open_cache({.reads_waiting_max = 2});
   Gate gate;
-  const ReadOptions options{.timeout = kPatience, .loader = [&](std::string_view) {
-                              gate.wait();
-                              return Loaded{"v"};
-                            }};
+  const ReadOptions options{.timeout = kPatience, .loader = loader_behind(gate, "v")};
   Answer<ReadResult> first;
   Answer<ReadResult> second;
   Answer<ReadResult> third;
@@ -230,15 +212,12 @@ TEST(Loading, WaitingReadsAreBounded) {
 TEST(Loading, TheExecutorsQueueIsABulkhead) {
   const auto cache = open_cache({.loaders = {.threads_max = 1, .queue_max = 1}});
   Gate gate;
-  const ReadOptions options{.timeout = kPatience, .loader = [&](std::string_view) {
-                              gate.wait();
-                              return Loaded{"v"};
-                            }};
+  const ReadOptions options{.timeout = kPatience, .loader = loader_behind(gate, "v")};
   Answer<ReadResult> running;
   Answer<ReadResult> queued;
   Answer<ReadResult> refused;
   cache->get_async("a", options, running.callback());
-  ASSERT_TRUE(poll_until([&] { return gate.arrived() == 1; }));
+  ASSERT_TRUE(gate.wait_until_arrived(1));
   cache->get_async("b", options, queued.callback());
   cache->get_async("c", options, refused.callback());
   EXPECT_EQ(code_of(refused.take()), ErrorCode::kOverloaded);
@@ -254,12 +233,12 @@ TEST(Loading, ReadersUnderInvalidationsShareTheNextLoad) {
   Gate gate;
   std::atomic<int> loads{0};
   const ReadOptions options{.timeout = kPatience, .loader = [&](std::string_view) {
-                              if (++loads == 1) gate.wait();
+                              if (++loads == 1) gate.pass();
                               return Loaded{std::to_string(loads)};
                             }};
   Answer<ReadResult> first;
   cache->get_async("k", options, first.callback());
-  ASSERT_TRUE(poll_until([&] { return gate.arrived() == 1; }));
+  ASSERT_TRUE(gate.wait_until_arrived(1));
   std::vector<Answer<ReadResult>> later(50);
   for (auto& answer : later) {
     ASSERT_TRUE(cache->invalidate("k"));
@@ -278,12 +257,12 @@ TEST(Loading, ALoadThatNobodyWaitsForAnyMoreDoesNotBegin) {
   std::atomic<int> loads{0};
   const Loader loader = [&](std::string_view) {
     ++loads;
-    gate.wait();
+    gate.pass();
     return Loaded{"v"};
   };
   Answer<ReadResult> first;
   cache->get_async("k", {.timeout = kPatience, .loader = loader}, first.callback());
-  ASSERT_TRUE(poll_until([&] { return gate.arrived() == 1; }));
+  ASSERT_TRUE(gate.wait_until_arrived(1));
   ASSERT_TRUE(cache->invalidate("k"));
   EXPECT_EQ(code_of(cache->get("k", {.timeout = 5ms, .loader = loader})), ErrorCode::kUnavailable);
   gate.open();
@@ -324,12 +303,12 @@ TEST(Loading, TheClosingCacheAnswersWhoWaits) {
                    {.timeout = kPatience,
                     .loader =
                         [&](std::string_view) {
-                          gate.wait();
+                          gate.pass();
                           ended = true;
                           return Loaded{"v"};
                         }},
                    waiting.callback());
-  ASSERT_TRUE(poll_until([&] { return gate.arrived() == 1; }));
+  ASSERT_TRUE(gate.wait_until_arrived(1));
   std::thread closer{[&] { cache.reset(); }};
   EXPECT_EQ(code_of(waiting.take()), ErrorCode::kClosed);
   gate.open();
@@ -343,13 +322,7 @@ TEST(Loading, ABlockingCallInACallbackOfTheLoopIsRefused) {
   Answer<ReadResult> inner;
   auto inner_callback = std::make_shared<UniqueFunction<void(ReadResult)>>(inner.callback());
   // The deadline passes, so the callback comes on the loop thread.
-  cache->get_async("k",
-                   {.timeout = 1ms,
-                    .loader =
-                        [&](std::string_view) {
-                          gate.wait();
-                          return Loaded{"v"};
-                        }},
+  cache->get_async("k", {.timeout = 1ms, .loader = loader_behind(gate, "v")},
                    [&, inner_callback](ReadResult) { (*inner_callback)(cache->get("k")); });
   EXPECT_EQ(code_of(inner.take()), ErrorCode::kInvalidArgument);
   gate.open();

@@ -165,13 +165,13 @@ TEST_F(RedisCache, InstancesShareOneLoad) {
   Gate gate;
   const ReadOptions options{.timeout = kPatience, .loader = [&](std::string_view) {
                               ++loads;
-                              gate.wait();
+                              gate.pass();
                               return Loaded{"v"};
                             }};
   Answer<ReadResult> in_a;
   Answer<ReadResult> in_b;
   a->get_async("k", options, in_a.callback());
-  ASSERT_TRUE(poll_until([&] { return gate.arrived() == 1; }));
+  ASSERT_TRUE(gate.wait_until_arrived(1));
   b->get_async("k", options, in_b.callback());
   gate.open();
   EXPECT_EQ(described(in_a.take()), "v@loader");
@@ -184,15 +184,9 @@ TEST_F(RedisCache, AReaderWithoutALoaderDoesNotWaitForALoad) {
   const auto cache = open();
   Gate gate;
   Answer<ReadResult> loading;
-  cache->get_async("k",
-                   {.timeout = kPatience,
-                    .loader =
-                        [&](std::string_view) {
-                          gate.wait();
-                          return Loaded{"v"};
-                        }},
+  cache->get_async("k", {.timeout = kPatience, .loader = loader_behind(gate, "v")},
                    loading.callback());
-  ASSERT_TRUE(poll_until([&] { return gate.arrived() == 1; }));
+  ASSERT_TRUE(gate.wait_until_arrived(1));
   EXPECT_EQ(described(cache->get("k", {.timeout = kPatience})), "(absent)");
   gate.open();
   EXPECT_EQ(described(loading.take()), "v@loader");
@@ -229,15 +223,9 @@ TEST_F(RedisCache, ALoadThatIsInvalidatedIsStoredNowhere) {
   const auto b = open();
   Gate gate;
   Answer<ReadResult> reader;
-  a->get_async("k",
-               {.timeout = kPatience,
-                .loader =
-                    [&](std::string_view) {
-                      gate.wait();
-                      return Loaded{"old"};
-                    }},
+  a->get_async("k", {.timeout = kPatience, .loader = loader_behind(gate, "old")},
                reader.callback());
-  ASSERT_TRUE(poll_until([&] { return gate.arrived() == 1; }));
+  ASSERT_TRUE(gate.wait_until_arrived(1));
   ASSERT_TRUE(b->invalidate("k"));  // By another instance: in Redis it takes the fill lease away.
   gate.open();
   EXPECT_EQ(described(reader.take()), "old@loader");
