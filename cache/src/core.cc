@@ -145,6 +145,7 @@ bool Cache::Core::put_into_l1(coherence::FillTable::Token token, const Found& fo
   const bool negative = found.bytes == nullptr;
   const l1::EntryMeta meta{
       .version = found.version, .expires_at = expires_at, .flags = negative ? kFlagNegative : 0};
+  if (!is_local()) link_driver_->note_fill(found.version);
   bool inserted = false;
   fills_.commit(std::move(token), found.version, [&] {
     // A refusal (too large for a stripe) leaves the key out of L1, which is right, and is counted

@@ -38,6 +38,8 @@ class LinkDriver final : public l2::LinkObserver {
   // Loop thread only. True while what D delivers now may be put into L1.
   [[nodiscard]] bool fills_allowed() const { return session_.fills_allowed(); }
 
+  void note_fill(coherence::Version version) { session_.note_fill(version); }
+
   // Any thread.
   [[nodiscard]] LeaseInfo lease() const;
   [[nodiscard]] bool data_is_up() const;

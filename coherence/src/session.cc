@@ -49,7 +49,7 @@ void Session::stream_up(const Server& server, TimePoint now, Actions& actions) {
   redialling_ = false;
   ++epochs_;
   lease_until_ = TimePoint{};
-  last_version_ = kVersionUnknown;
+  forget_history(kVersionUnknown);
   outstanding_.reset();
   disagree_since_.reset();
   if (!data_is_up_) data_.reset();  // Where D was says nothing about where it will be.
@@ -106,14 +106,24 @@ void Session::message(Change change, TimePoint, Actions& actions) {
   }
   if (change.version != kVersionUnknown && change.version <= last_version_) {
     actions.push_back(drop_all_action("the history was reset"));
-    last_version_ = change.version;
+    forget_history(change.version);
     return;
   }
   last_version_ = std::max(last_version_, change.version);
+  const Version comparable = last_version_ >= fill_max_ ? change.version : kVersionUnknown;
   for (auto& key : change.keys) {
-    actions.push_back(
-        {.kind = Action::Kind::kEvict, .key = std::move(key), .version = change.version});
+    actions.push_back({.kind = Action::Kind::kEvict, .key = std::move(key), .version = comparable});
   }
+}
+
+void Session::note_fill(Version version) {
+  // Only before the first message: later, acknowledgements of our own writes run ahead of theirs.
+  if (last_version_ == kVersionUnknown) fill_max_ = std::max(fill_max_, version);
+}
+
+void Session::forget_history(Version last_version) {
+  last_version_ = last_version;
+  fill_max_ = kVersionUnknown;
 }
 
 void Session::tick(TimePoint now, Actions& actions) {

@@ -24,9 +24,12 @@
 // lapse of the lease drops nothing: on an unbroken stream the next pong makes all entries good
 // again.
 //
-// Messages. A change at a version not above the last one seen means that the history was reset
-// (FLUSHALL, a clock set back): versions no longer order anything, so L1 is dropped. So it is for
-// kinds that this release cannot apply key by key.
+// Messages. Until one has come that is as new as all that was filled before the first, it is not
+// known that they go on in the history from which L1 was filled, so each change evicts, whatever
+// version L1 has. Later, a change at a version not
+// above the last one seen means that the history was reset (FLUSHALL, a clock set back): versions
+// no longer order anything, so L1 is dropped. So it is for kinds that this release cannot apply key
+// by key.
 
 #include <cstdint>
 #include <optional>
@@ -106,6 +109,9 @@ class Session {
   void message(Change change, TimePoint now, Actions& actions);
   void tick(TimePoint now, Actions& actions);
 
+  // A value of this version is about to go into L1.
+  void note_fill(Version version);
+
   // When tick() has something to do next; nothing while S is down.
   [[nodiscard]] std::optional<TimePoint> next_tick() const;
 
@@ -128,6 +134,7 @@ class Session {
   };
 
   [[nodiscard]] bool links_disagree() const;
+  void forget_history(Version last_version);
   void send_ping(TimePoint now, Actions& actions);
   void redial(std::string reason, Actions& actions);
 
@@ -140,6 +147,7 @@ class Session {
   std::optional<TimePoint> disagree_since_;
   TimePoint lease_until_{};
   Version last_version_ = kVersionUnknown;  // Of the messages of this epoch.
+  Version fill_max_ = kVersionUnknown;      // Of what went into L1 before the first of them.
   std::uint64_t last_token_ = 0;
   std::uint64_t epochs_ = 0;
   bool redialling_ = false;  // Asked for, stream_down not yet seen.
