@@ -27,8 +27,8 @@
 // Messages. Until one has come that is as new as all that was filled before the first, it is not
 // known that they go on in the history from which L1 was filled, so each change evicts, whatever
 // version L1 has. Later, a change at a version not above the last one seen means that the history
-// was reset (FLUSHALL, a clock set back): versions no longer order anything, so L1 is dropped. So it
-// is for kinds that this release cannot apply key by key.
+// was reset (FLUSHALL, a clock set back): versions no longer order anything, so L1 is dropped. So
+// it is for kinds that this release cannot apply key by key.
 
 #include <cstdint>
 #include <optional>
