@@ -135,12 +135,15 @@ void DataLink::forget_connection() {
   host().loop().cancel(std::exchange(drain_timer_, 0));
   host().loop().cancel(std::exchange(flush_timer_, 0));
   was_paused_ = false;
+  is_reordering_ = false;
 }
 
 void DataLink::link_drained() { flush(); }
 
 void DataLink::flush() {
   if (!is_up() || pause_timer_ != 0 || drain_timer_ != 0) return;
+  if (is_reordering_ && !in_flight_.empty()) return;
+  is_reordering_ = false;
   const TimePoint now = host().clock().now();
   while (!connection().write_busy()) {
     out_.clear();
@@ -193,13 +196,16 @@ void DataLink::link_reply(Reply reply) {
     }
     answer(std::move(command), std::move(reply));
   }
-  if (drain_timer_ != 0 && in_flight_.empty()) finish_drain();
+  if (!in_flight_.empty()) return;
+  if (drain_timer_ != 0) return finish_drain();
+  if (is_reordering_) flush_soon();
 }
 
 // Replies that mean that nothing ran. True if the command was put back to be sent again.
 bool DataLink::handle_not_executed(PendingCommand& command, const Reply& reply) {
   if (command.script != nullptr && !command.is_whole_script && reply.is_error("NOSCRIPT")) {
     command.is_whole_script = true;
+    is_reordering_ = true;
   } else if (says(reply, "READONLY")) {
     if (drain_timer_ == 0) {
       begin_drain(unavailable("not a master: " + server_text(reply.text), endpoint_text()));

@@ -70,6 +70,10 @@ class DataLink final : public Link {
 
   EventLoop::TimerId flush_timer_ = 0;
 
+  // NOSCRIPT: nothing is sent until the replies in flight are there, for those behind may be told
+  // the same, and what is sent meanwhile would overtake them.
+  bool is_reordering_ = false;
+
   // LOADING and the like: nothing is sent until the timer fires.
   EventLoop::TimerId pause_timer_ = 0;
   Backoff pause_backoff_;

@@ -59,6 +59,9 @@ TEST_F(ClientTest, LeavesAHungMasterWhenAnotherIsAnnounced) {
   open(setup->url(), "news");  // response_timeout is a minute: only the announcement is that fast.
   ASSERT_TRUE(call(Retry::kIfNotSent, {"SET", "k", "before"}));
   ASSERT_TRUE(wait_stream_up());
+  for (std::size_t i = 1; i < setup->server_count(); ++i) {  // Replication is asynchronous.
+    ASSERT_TRUE(poll_until([&] { return setup->server(i).command({"GET", "k"}) == "before"; }));
+  }
   setup->server(0).stop_process();
   const Pending read = send(Retry::kSafe, {"GET", "k"}, 50s);  // In flight to the hung one.
   ASSERT_TRUE(observe([&](const Observed& seen) {
