@@ -11,6 +11,14 @@ constexpr std::string_view kDigits = "0123456789abcdef";
 
 bool is_plain(char c) noexcept { return c > ' ' && c < 0x7f && c != '"' && c != '\''; }
 
+// A word that someone typed, as typed where it can be shown.
+std::string quoted(std::string_view word) {
+  constexpr std::size_t kLengthMax = 80;
+  const bool is_shown = word.size() <= kLengthMax &&
+                        std::ranges::all_of(word, [](char c) { return c >= ' ' && c < 0x7f; });
+  return "'" + (is_shown ? std::string{word} : bytes_for_message(word, kLengthMax)) + "'";
+}
+
 int digit_value(char c) noexcept {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
@@ -38,8 +46,8 @@ Result<std::string> unescape_bytes(std::string_view word) {
   if (!word.starts_with(kHexPrefix)) return std::string{word};
   const std::string_view digits = word.substr(kHexPrefix.size());
   if (digits.size() % 2 != 0) {
-    return invalid_argument("'" + bytes_for_message(word) +
-                            "' has an odd number of hex digits; write two for each byte");
+    return invalid_argument(quoted(word) +
+                            " has an odd number of hex digits; write two for each byte");
   }
   std::string bytes;
   bytes.reserve(digits.size() / 2);
@@ -47,8 +55,8 @@ Result<std::string> unescape_bytes(std::string_view word) {
     const int high = digit_value(digits[i]);
     const int low = digit_value(digits[i + 1]);
     if (high < 0 || low < 0) {
-      return invalid_argument("'" + bytes_for_message(word) +
-                              "' has a character after 'hex:' that is not a hex digit");
+      return invalid_argument(quoted(word) +
+                              " has a character after 'hex:' that is not a hex digit");
     }
     bytes += static_cast<char>(high * 16 + low);
   }

@@ -68,7 +68,7 @@ void add_shell_options(CLI::App& shell, ShellOptions& options) {
       ->check(CLI::Range(std::int64_t{20}, std::int64_t{60'000}))
       ->capture_default_str();
   shell.add_option("--l1-bytes", options.l1_bytes, "What L1 may hold, all overhead included")
-      ->check(CLI::Range(64 * kib, kib * kib * kib * kib))
+      ->check(CLI::Range(4 * kib, kib * kib * kib * kib))
       ->capture_default_str();
   shell.add_option("--ttl-ms", options.ttl_ms, "Life of what is set without a TTL of its own")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{kTtlMax.count()}));

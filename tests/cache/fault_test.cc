@@ -54,7 +54,7 @@ TEST(Faults, RedisIsKilledAndComesBackEmpty) {
   EXPECT_EQ(described(cache->get("k")), "after@l1");
 }
 
-// CHAOS.md, fault 13: the server hangs for a while. L1 is bypassed, nothing is dropped, the same
+// The server hangs for a while. L1 is bypassed, nothing is dropped, the same
 // epoch goes on.
 TEST(Faults, RedisHangsAndGoesOn) {
   const auto server = RedisServer::start();
@@ -134,7 +134,7 @@ TEST(Faults, TheDataConnectionIsKilledAndReadsGoOn) {
   EXPECT_EQ(cache->stats().epochs, 1U);
 }
 
-// CHAOS.md, fault 26: the reply of a write is lost. The caller is told that the outcome is unknown,
+// The reply of a write is lost. The caller is told that the outcome is unknown,
 // and L1 does not answer for the key as if nothing had happened.
 TEST(Faults, TheReplyOfAWriteIsLost) {
   const auto server = RedisServer::start();

@@ -1,6 +1,5 @@
 // Contract C2: a fill that raced with an invalidation never leaves the old value in L1. The
-// reader's data replies are delayed by a proxy, so that invalidations overtake them (CHAOS.md,
-// fault 2).
+// reader's data replies are delayed by a proxy, so that invalidations overtake them.
 
 #include <atomic>
 

@@ -1,4 +1,4 @@
-// Garbage in Redis and on the channel (CHAOS.md, fault 28).
+// Garbage in Redis and on the channel.
 
 #include <atomic>
 

@@ -20,9 +20,11 @@
 // executor, at most one for a key at a time in this process.
 //
 // Failure. Reads: kUnavailable when Redis cannot be reached within the deadline; kOverloaded past a
-// bound; kInvalidArgument for a key over 64 KiB or a refused password; kClosed; a loader's own
-// error as it is. Writes: the same, and kDeadlineExceeded when the outcome is unknown (then L1 does
-// not answer for the key until Redis has been asked). A miss is not an error. Nothing is thrown.
+// bound; kInvalidArgument for an argument out of its range (a key over 64 KiB, a timeout or TTL, a
+// value over value_bytes_max) or a refused password; kClosed; a loader's own error as it is.
+// Writes: the same, without Redis also kInvalidArgument for a value that no stripe of L1 can hold,
+// and kDeadlineExceeded when the outcome is unknown (then L1 does not answer for the key until
+// Redis has been asked). A miss is not an error. Nothing is thrown.
 //
 //   auto cache = Cache::open({.redis_url = "redis://127.0.0.1:6379"});
 //   if (!cache) return fail(cache.error().to_string());

@@ -78,9 +78,12 @@ struct CacheOptions {
   // ---------------------------------------------------------------------------------------
 
   // Reads that may wait for L2 or a loader at a time; one more is answered kOverloaded. 1 to 16 M.
+  // Each takes up to two of the queue_commands_max of l2/options.h, which is a bound as well.
   std::size_t reads_waiting_max = 65536;
   // A larger value is refused with kInvalidArgument. 1 byte to 512 MiB (Redis' own limit, less the
-  // header).
+  // header). Above queue_bytes_max of l2/options.h (64 MiB) a value cannot be sent. One that does
+  // not fit a stripe of L1 (a little under l1_capacity_bytes_max / l1_stripes) stays in Redis
+  // alone.
   std::size_t value_bytes_max = std::size_t{8} << 20;
   // Entries kept in the history stream in Redis, about. 16 to 100 M. Must be the same on all
   // instances.

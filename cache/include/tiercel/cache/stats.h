@@ -46,8 +46,8 @@ struct CacheStats {
   std::uint64_t loads_not_stored = 0;  // Their fill lease was gone, or Redis was.
 
   std::uint64_t fills = 0;  // Put into L1.
-  std::uint64_t fills_dropped =
-      0;  // Not put into L1: the key changed meanwhile, or no lease could vouch.
+  // Not put into L1: the key changed meanwhile, no lease could vouch, or no stripe can hold it.
+  std::uint64_t fills_dropped = 0;
 
   std::uint64_t writes_acknowledged = 0;
   std::uint64_t writes_failed = 0;   // Not done.

@@ -1,6 +1,6 @@
 #pragma once
 
-// FillTable: fill tokens, by which a fill that raced with a change is found out (contract C2).
+// FillTable: fill tokens, by which a fill that raced with a change is found out.
 //
 // Whoever is about to read a value in order to put it into L1 begins a token under the key first.
 // Every invalidation of the key marks its tokens, and a new epoch marks all. At the end the

@@ -65,7 +65,7 @@ struct RedisOptions {
 
   // Bounds of what waits and is in flight; past one, submit answers kOverloaded at once. 1 to 16 M
   // commands; 64 KiB to 64 GiB of formatted commands.
-  std::size_t queue_commands_max = 65536;
+  std::size_t queue_commands_max = 262144;
   std::size_t queue_bytes_max = std::size_t{64} << 20;
 };
 
