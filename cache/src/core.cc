@@ -4,6 +4,8 @@
 #include <future>
 #include <utility>
 
+#include "tiercel/base/bytes.h"
+
 namespace tiercel {
 namespace {
 
@@ -139,7 +141,7 @@ Cache::Core::Peek Cache::Core::peek(std::string_view key) {
   return {Peek::Kind::kHit, Value{std::move(handle), age_bound}};
 }
 
-bool Cache::Core::put_into_l1(coherence::FillTable::Token token, const Found& found,
+void Cache::Core::put_into_l1(coherence::FillTable::Token token, const Found& found,
                               TimePoint expires_at) {
   const std::string key = token.key();
   const bool negative = found.bytes == nullptr;
@@ -155,7 +157,6 @@ bool Cache::Core::put_into_l1(coherence::FillTable::Token token, const Found& fo
   });
   (inserted ? counters_.fills : counters_.fills_dropped).fetch_add(1, std::memory_order_relaxed);
   if (inserted && expires_at != TimePoint::max()) start_sweeping();
-  return inserted;
 }
 
 // What the server does not do now it may do later: WRONGTYPE, OOM, MISCONF, NOPERM, …
@@ -178,7 +179,7 @@ void Cache::Core::drop_l1() {
   counters_.l1_drops.fetch_add(1, std::memory_order_relaxed);
 }
 
-void Cache::Core::evict(const std::string& key, coherence::Version version) {
+void Cache::Core::evict(std::string_view key, coherence::Version version) {
   fills_.mark(key, version);
   forget_older(key, version);
 }
@@ -197,19 +198,35 @@ Result<void> Cache::Core::check_ttl(std::chrono::milliseconds ttl) {
                           " ms; it must be 1 ms to 10 years");
 }
 
-std::chrono::milliseconds Cache::Core::life_of(std::optional<std::chrono::milliseconds> own,
-                                               bool negative, bool& for_ever) {
-  for_ever = false;
-  if (own) return *own;
-  const auto& policy = negative ? options_.negative_ttl : options_.ttl;
-  if (!policy) {
-    for_ever = true;
-    return std::chrono::milliseconds{0};
-  }
+Result<void> Cache::Core::check_value(std::string_view what, std::string_view bytes) const {
+  if (bytes.size() <= options_.value_bytes_max) return {};
+  return invalid_argument(std::string{what} + " has " + std::to_string(bytes.size()) +
+                          " bytes; value_bytes_max is " + std::to_string(options_.value_bytes_max));
+}
+
+Cache::Core::Life Cache::Core::life_of(Life own, bool negative) {
+  if (own) return own;
+  const Life& policy = negative ? options_.negative_ttl : options_.ttl;
+  if (!policy) return std::nullopt;
   Random random{seed_ + draws_.fetch_add(1, std::memory_order_relaxed)};
   const double kept = 1.0 - options_.ttl_jitter * random.unit();
   const auto life = static_cast<std::int64_t>(static_cast<double>(policy->count()) * kept);
   return std::chrono::milliseconds{std::max<std::int64_t>(1, life)};
+}
+
+TimePoint Cache::Core::end_of(Life life, TimePoint from) {
+  return life ? from + *life : TimePoint::max();
+}
+
+std::string Cache::Core::ttl_argument(Life life) {
+  return std::to_string(life.value_or(std::chrono::milliseconds{0}).count());
+}
+
+std::optional<coherence::Version> Cache::Core::stored_version(const Result<l2::Reply>& reply) {
+  if (!reply || !reply->is_string() || reply->text.size() != sizeof(coherence::Version)) {
+    return std::nullopt;
+  }
+  return read_u64_be(reply->text.data());
 }
 
 void Cache::Core::start_sweeping() {
@@ -229,13 +246,13 @@ void Cache::Core::start_expiring() {
 
 void Cache::Core::expire_waiters() {
   for (Flights* flights : {&fetch_flights_, &load_flights_}) {
-    for (auto& waiter : flights->take_overdue(now())) {
-      const auto trouble = client_ ? client_->data_trouble() : std::nullopt;
-      answer(waiter.callback,
-             trouble ? unavailable("no answer within the deadline: " + trouble->message,
-                                   trouble->endpoint)
-                     : unavailable("no answer within the deadline"));
-    }
+    auto overdue = flights->take_overdue(now());
+    if (overdue.empty()) continue;
+    const auto trouble = client_ ? client_->data_trouble() : std::nullopt;
+    const Error late = trouble ? unavailable("no answer within the deadline: " + trouble->message,
+                                             trouble->endpoint)
+                               : unavailable("no answer within the deadline");
+    for (auto& waiter : overdue) answer(waiter.callback, late);
   }
   // Stops while nobody waits, so that an idle cache does not wake the processor. The flag is
   // lowered before the count is looked at again, and raised after it is counted (get()): whoever
@@ -249,7 +266,7 @@ void Cache::Core::expire_waiters() {
 
 Result<void> Cache::Core::wait_until_ready(std::chrono::milliseconds timeout) {
   if (is_local()) return {};
-  const TimePoint deadline = now() + std::min<std::chrono::milliseconds>(timeout, 1h);
+  const TimePoint deadline = now() + std::min(timeout, kTimeoutMax);
   for (;;) {
     if (link_driver_->data_is_up() && lease_cell_.until() > now()) return {};
     auto trouble = client_->data_trouble();
@@ -307,10 +324,6 @@ CacheStats Cache::Core::stats() const {
   stats.l1_drops = value(counters_.l1_drops);
   stats.reads_waiting = value(counters_.reads_waiting);
   return stats;
-}
-
-void Cache::Core::log(LogLevel level, std::string_view message) const {
-  if (options_.log) options_.log(level, message);
 }
 
 }  // namespace tiercel

@@ -67,6 +67,7 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
     std::optional<Value> value;
   };
   struct Write;
+  using Life = std::optional<std::chrono::milliseconds>;  // nullopt: for ever.
 
   // What PTTL says of a key that is not there; then nothing says how long the value may live.
   static constexpr std::int64_t kTtlMissing = -2;
@@ -78,9 +79,12 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   [[nodiscard]] bool is_local() const noexcept { return client_ == nullptr; }
   [[nodiscard]] TimePoint now() const noexcept { return options_.clock->now(); }
   static Result<void> check_ttl(std::chrono::milliseconds ttl);
-  [[nodiscard]] std::chrono::milliseconds life_of(std::optional<std::chrono::milliseconds> own,
-                                                  bool negative, bool& for_ever);
-  void log(LogLevel level, std::string_view message) const;
+  Result<void> check_value(std::string_view what, std::string_view bytes) const;
+  [[nodiscard]] Life life_of(Life own, bool negative);
+  static TimePoint end_of(Life life, TimePoint from);
+  static std::string ttl_argument(Life life);  // As the scripts take it.
+  // What the scripts that store answer; nothing where they did not.
+  static std::optional<coherence::Version> stored_version(const Result<l2::Reply>& reply);
   Result<void> connect(l2::RedisOptions redis);
   void turn_all_away();
   void start_sweeping();  // L1, of what has expired. Any thread.
@@ -90,13 +94,14 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   static Error refused_by_server(const l2::Reply& reply);
   [[nodiscard]] bool links_vouch() const;  // For what has just come: may it go into L1?
   void drop_l1() override;
-  void evict(const std::string& key, coherence::Version version) override;
+  void evict(std::string_view key, coherence::Version version) override;
   void forget_older(std::string_view key, coherence::Version version);
-  bool put_into_l1(coherence::FillTable::Token token, const Found& found, TimePoint expires_at);
+  void put_into_l1(coherence::FillTable::Token token, const Found& found, TimePoint expires_at);
 
   // --- reads.cc
   static bool is_wrong_type(const l2::Reply& reply);
-  Result<void> check_read(std::string_view key, const ReadOptions& options) const;
+  Result<void> check_call(std::string_view key,
+                          std::optional<std::chrono::milliseconds> timeout) const;
   void fetch(const std::shared_ptr<Flight>& flight, TimePoint deadline);
   void fetch_done(const std::shared_ptr<Flight>& flight, TimePoint sent_at, std::int64_t ttl_ms,
                   Result<l2::Reply> reply);
@@ -161,7 +166,7 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   std::atomic<std::uint64_t> fill_numbers_{0};
   std::atomic<std::uint64_t> local_versions_{0};
 
-  // Loads accepted by the executor and not yet finished; close() waits for none.
+  // Loads accepted by the executor and not yet finished; close() waits until there are none.
   Mutex loads_mutex_;
   CondVar loads_changed_;
   std::size_t loads_running_ TIERCEL_GUARDED_BY(loads_mutex_) = 0;

@@ -43,7 +43,6 @@ LinkDriver::LinkDriver(coherence::SessionOptions options, const Clock& clock, l2
       host_(host),
       cell_(cell),
       log_(std::move(log)),
-      lease_length_(options.lease),
       session_(options) {}
 
 void LinkDriver::data_up(const l2::ServerIdentity& server) {
@@ -141,9 +140,9 @@ void LinkDriver::publish() {
   const bool granted = session_.lease_until() != TimePoint{};
   const std::uint64_t epochs = session_.epochs();
   MutexLock lock{mutex_};
-  if (session_.stream_is_up() ? epochs == epochs_ && !epoch_.empty() : epoch_.empty()) {
-    if (granted == lease_was_granted_) return;
-  }
+  // epoch_ is empty while S is down.
+  const bool same_epoch = epochs == epochs_ && session_.stream_is_up() == !epoch_.empty();
+  if (same_epoch && granted == lease_was_granted_) return;
   lease_was_granted_ = granted;
   epochs_ = epochs;
   epoch_ = session_.epoch();

@@ -26,7 +26,7 @@ class LinkDriver final : public l2::LinkObserver {
    public:
     virtual ~Host() = default;
     virtual void drop_l1() = 0;
-    virtual void evict(const std::string& key, coherence::Version version) = 0;
+    virtual void evict(std::string_view key, coherence::Version version) = 0;
   };
 
   LinkDriver(coherence::SessionOptions options, const Clock& clock, l2::EventLoop& loop, Host& host,
@@ -73,7 +73,6 @@ class LinkDriver final : public l2::LinkObserver {
   Host& host_;
   coherence::LeaseCell& cell_;
   const LogSink log_;
-  const Duration lease_length_;
   l2::Client* client_ = nullptr;
 
   // Loop thread only.

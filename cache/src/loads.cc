@@ -176,10 +176,9 @@ void Cache::Core::load(const std::shared_ptr<Flight>& flight) {
   counters_.loads.fetch_add(1, std::memory_order_relaxed);
   const TimePoint began_at = now();
   auto loaded = run_loader(flight->loader, flight->key);
-  if (loaded && *loaded && (*loaded)->bytes.size() > options_.value_bytes_max) {
-    loaded =
-        invalid_argument("the loader's value has " + std::to_string((*loaded)->bytes.size()) +
-                         " bytes; value_bytes_max is " + std::to_string(options_.value_bytes_max));
+  if (loaded && *loaded) {
+    if (auto fits = check_value("the loader's value", (*loaded)->bytes); !fits)
+      loaded = fits.error();
   }
   if (loaded && *loaded && (*loaded)->ttl) {
     if (auto valid = check_ttl(*(*loaded)->ttl); !valid) loaded = valid.error();
@@ -195,9 +194,8 @@ void Cache::Core::store_loaded(const std::shared_ptr<Flight>& flight, std::optio
   const bool negative = !loaded;
   Found found{.tier = Tier::kLoader, .as_of = began_at};
   if (loaded) found.bytes = std::make_shared<const std::string>(std::move(loaded->bytes));
-  bool for_ever = false;
-  const auto life = life_of(loaded ? loaded->ttl : std::nullopt, negative, for_ever);
-  const TimePoint expires_at = for_ever ? TimePoint::max() : now() + life;
+  const Life life = life_of(loaded ? loaded->ttl : std::nullopt, negative);
+  const TimePoint expires_at = end_of(life, now());
   const bool keep = !negative || options_.negative_ttl.has_value();
   if (is_local()) {
     found.version = 1 + local_versions_.fetch_add(1);
@@ -205,7 +203,7 @@ void Cache::Core::store_loaded(const std::shared_ptr<Flight>& flight, std::optio
   }
   const auto envelope = serialization::encode_envelope(
       {.negative = negative,
-       .hard_ttl = life,
+       .hard_ttl = life.value_or(milliseconds{0}),
        .payload = negative ? std::string_view{} : std::string_view{*found.bytes}});
   const auto message = encode_change(serialization::MessageKind::kFillDone, flight->key);
   if (!keep || flight->fill_number == 0 || !envelope || !message) {
@@ -216,7 +214,7 @@ void Cache::Core::store_loaded(const std::shared_ptr<Flight>& flight, std::optio
   const std::string value_key = names_.value_key(flight->key);
   const std::string fill_key = names_.fill_key(flight->key);
   const std::string token = fill_token(*flight);
-  const std::string ttl_ms = for_ever ? "0" : std::to_string(life.count());
+  const std::string ttl_ms = ttl_argument(life);
   const std::string entries = std::to_string(options_.history_entries);
   client_->submit_script(
       finish_fill_script(),
@@ -231,14 +229,13 @@ void Cache::Core::store_loaded(const std::shared_ptr<Flight>& flight, std::optio
 
 void Cache::Core::store_done(const std::shared_ptr<Flight>& flight, Found found,
                              TimePoint expires_at, Result<l2::Reply> reply) {
-  const bool stored = reply && reply->is_string() && reply->text.size() == 8;
-  if (stored) {
-    found.version = read_u64_be(reply->text.data());
-  } else {
+  const auto version = stored_version(reply);
+  if (!version) {
     counters_.loads_not_stored.fetch_add(1, std::memory_order_relaxed);
     abandon_fill(*flight);
   }
-  land(flight, std::move(found), expires_at, /*may_cache=*/stored);
+  found.version = version.value_or(coherence::kVersionUnknown);
+  land(flight, std::move(found), expires_at, /*may_cache=*/version.has_value());
 }
 
 void Cache::Core::abandon_fill(Flight& flight) {

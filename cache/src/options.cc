@@ -8,6 +8,7 @@
 #include "tiercel/coherence/names.h"
 #include "tiercel/coherence/session.h"
 #include "tiercel/l1/lru_cache.h"
+#include "tiercel/serialization/limits.h"
 
 namespace tiercel {
 namespace {
@@ -15,8 +16,8 @@ namespace {
 using std::chrono::milliseconds;
 using namespace std::chrono_literals;
 
-constexpr milliseconds kTimeoutMax = 1h;
-constexpr std::size_t kValueBytesLimit = (std::size_t{512} << 20) - 64;
+// What is accepted here can be stored.
+static_assert(kKeyBytesMax <= serialization::kKeyBytesMax && kTtlMax <= serialization::kTtlMax);
 
 Result<void> check_range(std::string_view field, milliseconds given, milliseconds low,
                          milliseconds high) {
@@ -70,7 +71,7 @@ Result<void> validate(const CacheOptions& options) {
       check_range("read_timeout_before_load", options.read_timeout_before_load, 1ms, kTimeoutMax),
       check_range("fill_lease", options.fill_lease, 10ms, 10min),
       check_range("reads_waiting_max", options.reads_waiting_max, 1, std::size_t{16} << 20),
-      check_range("value_bytes_max", options.value_bytes_max, 1, kValueBytesLimit),
+      check_range("value_bytes_max", options.value_bytes_max, 1, serialization::kPayloadBytesMax),
       check_range("history_entries", options.history_entries, 16, 100'000'000),
   };
   for (const auto& check : checks) {

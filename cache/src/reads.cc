@@ -14,27 +14,23 @@
 #include "tiercel/base/bytes.h"
 
 namespace tiercel {
-namespace {
 
 using namespace std::chrono_literals;
 using std::chrono::milliseconds;
-
-constexpr milliseconds kTimeoutMax = 1h;
-
-}  // namespace
 
 // A key that holds something else than a string: no writer of ours made it.
 bool Cache::Core::is_wrong_type(const l2::Reply& reply) {
   return reply.is_error() && reply.text.find("WRONGTYPE") != std::string::npos;
 }
 
-Result<void> Cache::Core::check_read(std::string_view key, const ReadOptions& options) const {
+Result<void> Cache::Core::check_call(std::string_view key,
+                                     std::optional<milliseconds> timeout) const {
   if (key.size() > kKeyBytesMax) {
     return invalid_argument("the key has " + std::to_string(key.size()) + " bytes; at most " +
                             std::to_string(kKeyBytesMax) + " are allowed");
   }
-  if (options.timeout && (*options.timeout < 1ms || *options.timeout > kTimeoutMax)) {
-    return invalid_argument("timeout is " + std::to_string(options.timeout->count()) +
+  if (timeout && (*timeout < 1ms || *timeout > kTimeoutMax)) {
+    return invalid_argument("timeout is " + std::to_string(timeout->count()) +
                             " ms; it must be 1 ms to 1 h");
   }
   if (closed_.load(std::memory_order_acquire)) return closed("the cache was closed");
@@ -42,7 +38,7 @@ Result<void> Cache::Core::check_read(std::string_view key, const ReadOptions& op
 }
 
 void Cache::Core::get(std::string_view key, const ReadOptions& options, ReadCallback callback) {
-  if (auto valid = check_read(key, options); !valid) return callback(valid.error());
+  if (auto valid = check_call(key, options.timeout); !valid) return callback(valid.error());
   if (Peek found = peek(key); found.kind != Peek::Kind::kMiss) {
     const bool hit = found.kind == Peek::Kind::kHit;
     (hit ? counters_.reads_l1 : counters_.reads_absent).fetch_add(1, std::memory_order_relaxed);

@@ -32,18 +32,13 @@ struct Cache::Core::Write {
 
 Result<void> Cache::Core::check_write(std::string_view key, std::optional<std::string_view> value,
                                       const WriteOptions& options) const {
-  if (auto valid = check_read(key, {.timeout = options.timeout}); !valid) {
+  if (auto valid = check_call(key, options.timeout); !valid) {
     return valid;
   }
   if (options.ttl) {
     if (auto life = check_ttl(*options.ttl); !life) return life;
   }
-  if (value && value->size() > options_.value_bytes_max) {
-    return invalid_argument("the value has " + std::to_string(value->size()) +
-                            " bytes; value_bytes_max is " +
-                            std::to_string(options_.value_bytes_max));
-  }
-  return {};
+  return value ? check_value("the value", *value) : Result<void>{};
 }
 
 void Cache::Core::set(std::string_view key, std::string_view value, const WriteOptions& options,
@@ -59,15 +54,15 @@ void Cache::Core::invalidate(std::string_view key, const WriteOptions& options,
 void Cache::Core::write(std::string_view key, std::optional<std::string_view> value,
                         const WriteOptions& options, WriteCallback callback) {
   if (auto valid = check_write(key, value, options); !valid) return callback(valid.error());
-  bool for_ever = false;
-  const auto life = life_of(options.ttl, /*negative=*/false, for_ever);
+  const Life life = life_of(options.ttl, /*negative=*/false);
   const TimePoint sent_at = now();
-  const TimePoint expires_at = for_ever ? TimePoint::max() : sent_at + life;
+  const TimePoint expires_at = end_of(life, sent_at);
   if (is_local()) return write_locally(key, value, expires_at, std::move(callback));
 
   std::string envelope;
   if (value) {
-    auto encoded = serialization::encode_envelope({.hard_ttl = life, .payload = *value});
+    auto encoded = serialization::encode_envelope(
+        {.hard_ttl = life.value_or(std::chrono::milliseconds{0}), .payload = *value});
     if (!encoded) return callback(encoded.error());
     envelope = std::move(*encoded);
   }
@@ -76,7 +71,7 @@ void Cache::Core::write(std::string_view key, std::optional<std::string_view> va
   const auto message = encode_change(kind, key);
   if (!message) return callback(message.error());
 
-  evict(std::string{key}, coherence::kVersionUnknown);
+  evict(key, coherence::kVersionUnknown);
   auto write = std::make_shared<Write>();
   write->token = fills_.begin(key);
   if (value) write->value = std::make_shared<const std::string>(*value);
@@ -85,7 +80,7 @@ void Cache::Core::write(std::string_view key, std::optional<std::string_view> va
 
   const std::string value_key = names_.value_key(key);
   const std::string fill_key = names_.fill_key(key);
-  const std::string ttl_ms = for_ever ? "0" : std::to_string(life.count());
+  const std::string ttl_ms = ttl_argument(life);
   const std::string entries = std::to_string(options_.history_entries);
   client_->submit_script(
       write_script(), std::array<std::string_view, 3>{value_key, fill_key, names_.history_key()},
@@ -117,18 +112,17 @@ void Cache::Core::write_locally(std::string_view key, std::optional<std::string_
 
 void Cache::Core::write_done(const std::shared_ptr<Write>& write, Result<l2::Reply> reply) {
   const std::string key = write->token.key();
-  if (reply && reply->is_string() && reply->text.size() == 8) {
-    const coherence::Version version = read_u64_be(reply->text.data());
+  if (const auto version = stored_version(reply)) {
     // Versions of different servers' histories must not be compared.
     const bool comparable = links_vouch();
-    evict(key, comparable ? version : coherence::kVersionUnknown);
+    evict(key, comparable ? *version : coherence::kVersionUnknown);
     if (comparable && write->value) {
       put_into_l1(std::move(write->token),
-                  Found{.bytes = write->value, .tier = Tier::kL2, .version = version},
+                  Found{.bytes = write->value, .tier = Tier::kL2, .version = *version},
                   write->expires_at);
     }
     counters_.writes_acknowledged.fetch_add(1, std::memory_order_relaxed);
-    return write->callback(Written{version});
+    return write->callback(Written{*version});
   }
   Error error = reply ? refused_by_server(*reply) : reply.error();
   const bool unknown = error.code == ErrorCode::kDeadlineExceeded;

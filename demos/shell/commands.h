@@ -16,13 +16,13 @@
 #include <vector>
 
 #include "tiercel/base/result.h"
+#include "tiercel/cache/options.h"
 
 namespace tiercel::shell {
 
 inline constexpr std::size_t kLineBytesMax = std::size_t{16} << 20;
 inline constexpr std::size_t kMgetKeysMax = 65536;
 inline constexpr std::chrono::milliseconds kSleepMax = std::chrono::hours{24};
-inline constexpr std::chrono::milliseconds kTtlMax = std::chrono::hours{24 * 365 * 10};
 
 struct GetCommand {
   std::string key;

@@ -103,6 +103,7 @@ struct CacheOptions {
 };
 
 inline constexpr std::size_t kKeyBytesMax = 65536;
+inline constexpr std::chrono::milliseconds kTimeoutMax = std::chrono::hours{1};
 inline constexpr std::chrono::milliseconds kTtlMax = std::chrono::hours{24 * 365 * 10};
 
 // Errors: kInvalidArgument naming the field, what was given and its range.
