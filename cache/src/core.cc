@@ -44,6 +44,8 @@ Result<std::shared_ptr<Cache::Core>> Cache::Core::create(CacheOptions options) {
   auto l1 =
       l1::LruCache::create({.capacity_bytes_max = given.l1_capacity_bytes_max,
                             .stripes = given.l1_stripes,
+                            .eviction = given.l1_eviction,
+                            .huge_pages = given.l1_huge_pages,
                             .hash_seed = given.seed != 0 ? std::optional{given.seed} : std::nullopt,
                             .clock = given.clock});
   if (!l1) return l1.error();
@@ -127,7 +129,7 @@ std::optional<Value> Cache::Core::try_get(std::string_view key) {
 Cache::Core::Peek Cache::Core::peek(std::string_view key) {
   const std::uint64_t generation = l1_->generation();
   const TimePoint lease_until = lease_cell_.until();
-  l1::Handle handle = l1_->find(key);
+  l1::Handle handle = l1_->pin(key);
   if (!handle) return {};
   const TimePoint read_at = now();
   if (read_at >= lease_until || handle.generation() != generation) {

@@ -1,94 +1,200 @@
+// Invariants:
+//   - An entry's word stands once in the table: in the line of its home bucket, or in one of that
+//     bucket's overflow lines, and then the bucket's reach includes that line. (During a move, for
+//     a moment, in its old and in its new home.)
+//   - home_of(tag) is the bucket by the new number if by the old one it was moved already (it is
+//     front_ or above), else the bucket by the old number.
+//   - Words change by single release stores under the lock. Reach becomes less only when no word in
+//     the lines that it leaves out has this home.
+
 #include "hash_table.h"
 
-#include <utility>
-
-#include "tiercel/base/check.h"
+#include <algorithm>
+#include <span>
 
 namespace tiercel::l1 {
-namespace {
 
-// An insert adds one entry and splits up to so many buckets, so that a table which fell behind
-// (no memory for a segment) catches up.
-constexpr int kSplitsPerInsertMax = 2;
+using std::memory_order_relaxed;
+using std::memory_order_release;
 
-}  // namespace
-
-HashTable::~HashTable() {
-  for (std::size_t i = 0; i < segments_; ++i) std::free(directory_[i]);
+void HashTable::init(std::byte* end, std::uint32_t groups) noexcept {
+  end_ = end;
+  groups_ = groups;
+  buckets_old_.store(buckets(), memory_order_relaxed);
+  buckets_new_.store(buckets(), memory_order_relaxed);
 }
 
-bool HashTable::init(std::size_t entries_max) noexcept {
-  segments_max_ = entries_max / kSegmentBuckets + 1;
-  directory_ = allocate_zeroed<Segment*[]>(segments_max_);
-  auto first = allocate_zeroed<Segment>();
-  if (directory_ == nullptr || first == nullptr) return false;
+std::uint32_t HashTable::home_of(std::uint32_t tag) const noexcept {
+  const std::uint32_t old_home = bucket_of(tag, buckets_old_.load(memory_order_relaxed));
+  if (!is_growing() || old_home < front_) return old_home;
+  return bucket_of(tag, buckets_new_.load(memory_order_relaxed));
+}
 
-  const std::size_t segment_charge = allocation_charge(first.get());
-  charge_ = allocation_charge(directory_.get()) + segment_charge;
-  charge_max_ = charge_ + (segments_max_ - 1) * segment_charge;
-  directory_[0] = first.release();
-  segments_ = 1;
-  buckets_ = kSegmentBuckets;
-  level_ = kSegmentBuckets;
+bool HashTable::place(std::uint32_t bucket, std::uint64_t word) noexcept {
+  Line& own = line(line_of(bucket));
+  for (Word& slot : own.words) {
+    const std::uint64_t old = slot.load(memory_order_relaxed);
+    if (ref_of(old) != kNoRef) continue;
+    slot.store(word | (old & kReachMask), memory_order_release);
+    return true;
+  }
+  for (std::uint32_t number = 0; number < kOverflowLines; ++number) {
+    for (Word& slot : line(overflow_line_of(bucket, number)).words) {
+      if (ref_of(slot.load(memory_order_relaxed)) != kNoRef) continue;
+      // The word first: a reader that sees the reach must find it, one that does not came before.
+      slot.store(word, memory_order_release);
+      const std::uint64_t first = own.words[0].load(memory_order_relaxed);
+      own.words[0].store(with_reach(first, std::max(reach_of(first), number + 1)),
+                         memory_order_release);
+      return true;
+    }
+  }
+  return false;
+}
+
+bool HashTable::insert(std::uint32_t tag, Ref ref) noexcept {
+  if (!place(home_of(tag), make(tag, ref))) {
+    crowded_ = true;
+    return false;
+  }
+  ++entries_;
   return true;
 }
 
-std::size_t HashTable::bucket_of(std::uint64_t hash) const noexcept {
-  const std::size_t index = hash & (2 * level_ - 1);
-  return index < buckets_ ? index : index & (level_ - 1);
+std::size_t HashTable::bucket_refs(std::uint32_t tag, Ref* refs) const noexcept {
+  std::size_t count = 0;
+  for (const Word& slot : line(line_of(home_of(tag))).words) {
+    const Ref ref = ref_of(slot.load(memory_order_relaxed));
+    if (ref != kNoRef) refs[count++] = ref;
+  }
+  return count;
 }
 
-Entry* HashTable::find(std::uint64_t hash, std::string_view key) const noexcept {
-  Entry* entry = bucket(bucket_of(hash));
-  while (entry != nullptr && (entry->hash != hash || entry->key() != key)) {
-    entry = entry->hash_next;
-  }
-  return entry;
+HashTable::Word* HashTable::find(std::uint32_t tag, Ref ref) const noexcept {
+  Word* found = nullptr;
+  const std::uint32_t bucket = home_of(tag);
+  for_each_line(bucket, [&](Line& at) {
+    if (found != nullptr) return;
+    for (Word& slot : at.words) {
+      if (ref_of(slot.load(memory_order_relaxed)) == ref) found = &slot;
+    }
+  });
+  return found;
 }
 
-void HashTable::insert(Entry* entry) noexcept {
-  Entry*& head = bucket(bucket_of(entry->hash));
-  entry->hash_next = head;
-  head = entry;
-  ++entries_;
-  for (int i = 0; i < kSplitsPerInsertMax; ++i) {
-    if (entries_ <= buckets_ || buckets_ == segments_ * kSegmentBuckets) return;
-    split_one();
-  }
+void HashTable::replace(std::uint32_t tag, Ref ref, Ref by) noexcept {
+  Word* slot = find(tag, ref);
+  slot->store(make(tag, by) | (slot->load(memory_order_relaxed) & kReachMask),
+              memory_order_release);
 }
 
-void HashTable::remove(const Entry* entry) noexcept {
-  Entry** link = &bucket(bucket_of(entry->hash));
-  while (*link != entry) {
-    TIERCEL_CHECK(*link != nullptr);
-    link = &(*link)->hash_next;
-  }
-  *link = entry->hash_next;
+void HashTable::remove(std::uint32_t tag, Ref ref) noexcept {
+  Word* slot = find(tag, ref);
+  slot->store(slot->load(memory_order_relaxed) & kReachMask, memory_order_release);
   --entries_;
+  const std::uint32_t bucket = home_of(tag);
+  const Line& own = line(line_of(bucket));
+  const bool was_in_own = slot >= own.words && slot < own.words + kLineWords;
+  if (reach_of(own.words[0].load(memory_order_relaxed)) == 0) return;
+  if (was_in_own) pull_back(bucket);
+  refresh_reach(bucket);
 }
 
-void HashTable::add_segment(MallocPtr<Segment> segment) noexcept {
-  TIERCEL_CHECK(wants_segment());
-  charge_ += allocation_charge(segment.get());
-  directory_[segments_++] = segment.release();
+// Moves entries of the bucket from its overflow lines into its own line, as far as there is room.
+void HashTable::pull_back(std::uint32_t bucket) noexcept {
+  Line& own = line(line_of(bucket));
+  for (Word& to : own.words) {
+    const std::uint64_t old = to.load(memory_order_relaxed);
+    if (ref_of(old) != kNoRef) continue;
+    Word* from = nullptr;
+    for_each_line(bucket, [&](Line& at) {
+      for (Word& slot : at.words) {
+        const std::uint64_t word = slot.load(memory_order_relaxed);
+        if (&at != &own && ref_of(word) != kNoRef && home_of(tag_of(word)) == bucket) from = &slot;
+      }
+    });
+    if (from == nullptr) return;
+    // In this order: a reader that looked here before and there after sees that the epoch changed.
+    to.store(from->load(memory_order_relaxed) | (old & kReachMask), memory_order_release);
+    next_epoch();
+    from->store(0, memory_order_release);
+  }
 }
 
-void HashTable::split_one() noexcept {
-  const std::size_t target = buckets_;
-  Entry** from = &bucket(target - level_);
-  Entry** to = &bucket(target);
-  while (Entry* entry = *from) {
-    if ((entry->hash & (2 * level_ - 1)) == target) {
-      *from = entry->hash_next;
-      *to = entry;
-      to = &entry->hash_next;
-    } else {
-      from = &entry->hash_next;
+void HashTable::refresh_reach(std::uint32_t bucket) noexcept {
+  std::uint32_t lines = 0;
+  for (std::uint32_t number = 0; number < kOverflowLines; ++number) {
+    for (const Word& slot : line(overflow_line_of(bucket, number)).words) {
+      const std::uint64_t word = slot.load(memory_order_relaxed);
+      if (ref_of(word) != kNoRef && home_of(tag_of(word)) == bucket) lines = number + 1;
     }
   }
-  *to = nullptr;
-  ++buckets_;
-  if (buckets_ == 2 * level_) level_ = buckets_;
+  Word& first = line(line_of(bucket)).words[0];
+  first.store(with_reach(first.load(memory_order_relaxed), lines), memory_order_release);
+}
+
+std::uint32_t HashTable::groups_wanted() const noexcept {
+  const std::uint64_t entries_max =
+      std::uint64_t{buckets()} * (crowded_ ? kEntriesPerBucketCrowded : kEntriesPerBucketMax);
+  if (is_growing() || entries_ <= entries_max) return 0;
+  return std::max<std::uint32_t>(4, groups_ / 8 & ~3U);
+}
+
+void HashTable::begin_growing(std::uint32_t groups) noexcept {
+  const std::uint32_t first = groups_ * 8;
+  crowded_ = false;
+  groups_ += groups;
+  for (std::uint32_t index = first; index < groups_ * 8; ++index) {
+    for (Word& slot : line(index).words) slot.store(0, memory_order_relaxed);
+  }
+  front_ = buckets_old_.load(memory_order_relaxed);
+  // The number first: a reader that has seen the new epoch must know of both numbers.
+  buckets_new_.store(buckets(), memory_order_release);
+  next_epoch();
+}
+
+// Moves what has the old home `bucket` to its new homes, which are `bucket` itself or above.
+std::size_t HashTable::move_bucket(std::uint32_t bucket, Ref* homeless) noexcept {
+  const std::uint32_t buckets_old = buckets_old_.load(memory_order_relaxed);
+  const std::uint32_t buckets_new = buckets_new_.load(memory_order_relaxed);
+  std::size_t lost = 0;
+  front_ = bucket;  // From now on home_of gives the new homes of its entries.
+  // All of them first, then the moves: an entry's new home may overflow into the same lines, and it
+  // must not be moved again there.
+  Word* moving[kBucketWordsMax];
+  std::size_t count = 0;
+  for_each_line(bucket, [&](Line& at) {
+    for (Word& slot : at.words) {
+      const std::uint64_t word = slot.load(memory_order_relaxed);
+      const bool is_here = ref_of(word) != kNoRef && bucket_of(tag_of(word), buckets_old) == bucket;
+      if (is_here && bucket_of(tag_of(word), buckets_new) != bucket) moving[count++] = &slot;
+    }
+  });
+  for (Word* slot : std::span{moving, count}) {
+    const std::uint64_t word = slot->load(memory_order_relaxed);
+    const std::uint32_t tag = tag_of(word);
+    if (!place(bucket_of(tag, buckets_new), make(tag, ref_of(word)))) {
+      homeless[lost++] = ref_of(word);
+      --entries_;
+    }
+    slot->store(word & kReachMask, memory_order_release);
+  }
+  pull_back(bucket);
+  refresh_reach(bucket);
+  return lost;
+}
+
+std::size_t HashTable::grow_step(Ref* homeless) noexcept {
+  std::size_t lost = 0;
+  for (std::uint32_t i = 0; i < kBucketsPerStep && front_ > 0; ++i) {
+    if (lost + kBucketWordsMax > kHomelessMax) break;
+    lost += move_bucket(front_ - 1, homeless + lost);
+  }
+  if (front_ == 0) {
+    buckets_old_.store(buckets_new_.load(memory_order_relaxed), memory_order_release);
+    next_epoch();
+  }
+  return lost;
 }
 
 }  // namespace tiercel::l1

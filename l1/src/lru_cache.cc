@@ -1,19 +1,21 @@
-// What is common to the stripes: options, hashing, the generation, the sweep's round. Invariants:
-//   - The stripes' capacities add up to at most capacity_bytes_max_. Each stripe keeps to its own
-//     (stripe.cc), so nothing is shared between them and the whole can never exceed the sum.
-//   - generation_ only rises.
-//
-// No lock here: entries are built before, and freed after, a stripe takes its own.
+// Reads go: hash, stripe, Stripe::find (which announces the entry), is it live?, use it, withdraw
+// the announcement. The region holds, in this order: the stripes, their heads, the hit counters,
+// and each stripe's memory.
 
 #include "tiercel/l1/lru_cache.h"
 
 #include <algorithm>
-#include <bit>
+#include <chrono>
+#include <cstring>
+#include <limits>
 #include <new>
 #include <string>
+#include <thread>
 
-#include "entry.h"
+#include "hazard.h"
+#include "hit_counter.h"
 #include "key_hash.h"
+#include "region.h"
 #include "stripe.h"
 #include "tiercel/base/bytes.h"
 #include "tiercel/base/random.h"
@@ -21,124 +23,329 @@
 namespace tiercel::l1 {
 namespace {
 
-constexpr std::size_t kCapacityBytesMin = std::size_t{4} << 10;
+constexpr std::size_t kCapacityBytesMin = std::size_t{64} << 10;
 constexpr std::size_t kCapacityBytesMax = std::size_t{1} << 40;
-constexpr std::size_t kStripesMax = 4096;
 constexpr std::size_t kStripeBytesMin = std::size_t{64} << 10;
+constexpr std::size_t kStripeBytesMax = std::size_t{8} << 30;
+constexpr std::size_t kStripesMax = 4096;
+constexpr std::size_t kValueBytesMax = std::numeric_limits<std::uint32_t>::max();
+constexpr unsigned kStripeShift = 32;  // The bits below are the tag.
+// More Handles than can be.
+constexpr std::size_t kHoldersMax = std::size_t{1} << 48;
 
-// The stripe comes from the top 12 bits, which the hash table reaches last.
-constexpr int kStripeShift = 64 - std::bit_width(kStripesMax - 1);
+std::string range_error(std::string_view field, std::size_t given, std::string_view range) {
+  return std::string{field} + " is " + std::to_string(given) + "; it must be " + std::string{range};
+}
 
 std::size_t stripes_for(const Options& options) {
-  std::size_t count = options.stripes;
-  while (count > 1 && options.capacity_bytes_max / count < kStripeBytesMin) count /= 2;
-  return count;
+  std::size_t stripes = options.stripes;
+  while (stripes > 1 && options.capacity_bytes_max / stripes < kStripeBytesMin) stripes /= 2;
+  return stripes;
+}
+
+constexpr std::size_t aligned_64(std::size_t bytes) { return (bytes + 63) & ~std::size_t{63}; }
+
+std::size_t fixed_bytes(std::size_t stripes) {
+  return aligned_64(stripes * (sizeof(Stripe) + sizeof(RegionHead)) +
+                    HitCounter::kAll * sizeof(HitCounter));
 }
 
 }  // namespace
 
-struct LruCache::Place {
-  std::uint64_t hash;
-  Stripe& stripe;
-};
-
 Result<void> validate(const Options& options) {
   if (options.capacity_bytes_max < kCapacityBytesMin ||
       options.capacity_bytes_max > kCapacityBytesMax) {
-    return invalid_argument("l1 capacity_bytes_max is " +
-                            std::to_string(options.capacity_bytes_max) + "; it must be " +
-                            std::to_string(kCapacityBytesMin) + " (4 KiB) to " +
-                            std::to_string(kCapacityBytesMax) + " (1 TiB)");
+    return invalid_argument(range_error("capacity_bytes_max", options.capacity_bytes_max,
+                                        "65536 (64 KiB) to 1099511627776 (1 TiB)"));
   }
-  if (!std::has_single_bit(options.stripes) || options.stripes > kStripesMax) {
-    return invalid_argument("l1 stripes is " + std::to_string(options.stripes) +
-                            "; it must be a power of two, 1 to " + std::to_string(kStripesMax));
+  if (options.stripes < 1 || options.stripes > kStripesMax ||
+      (options.stripes & (options.stripes - 1)) != 0) {
+    return invalid_argument(
+        range_error("stripes", options.stripes, "a power of two from 1 to 4096"));
   }
-  if (options.clock == nullptr) return invalid_argument("l1 clock is null; hand in a Clock");
+  if (options.capacity_bytes_max / stripes_for(options) > kStripeBytesMax) {
+    return invalid_argument(
+        range_error("stripes", options.stripes,
+                    "so many that a stripe has at most 8 GiB of capacity_bytes_max, which is " +
+                        std::to_string(options.capacity_bytes_max)));
+  }
+  if (options.clock == nullptr) return invalid_argument("clock is null; give a Clock");
   return {};
 }
 
-Result<std::unique_ptr<LruCache>> LruCache::create(const Options& options) {
-  if (auto valid = validate(options); !valid) return valid.error();
-  const std::size_t count = stripes_for(options);
-  std::unique_ptr<Stripe[]> stripes{new (std::nothrow) Stripe[count]};
-  bool ready = stripes != nullptr;
-  for (std::size_t i = 0; ready && i < count; ++i) {
-    ready = stripes[i].init(options.capacity_bytes_max / count);
-  }
-  if (!ready) return overloaded("no memory for the stripes of the L1 cache");
-  return std::unique_ptr<LruCache>{new LruCache{options, count, std::move(stripes)}};
+// ---------------------------------------------------------------- views and handles
+
+std::string_view EntryView::key() const noexcept { return entry_->key(); }
+std::uint64_t EntryView::version() const noexcept { return entry_->version(); }
+std::uint32_t EntryView::flags() const noexcept { return entry_->flags(); }
+TimePoint EntryView::expires_at() const noexcept {
+  return entry_->is_timed() ? TimePoint{Duration{entry_->expires_at_ns()}} : TimePoint::max();
 }
 
-LruCache::LruCache(const Options& options, std::size_t stripe_count,
-                   std::unique_ptr<Stripe[]> stripes)
+void Handle::unpin() noexcept {
+  auto& entry = const_cast<Entry&>(*view_.entry_);
+  const std::uint32_t before = entry.pins.fetch_sub(1, std::memory_order_acq_rel);
+  if (before == (Entry::kOrphan | 1)) home_->give_back(entry);
+  view_ = {};
+  home_ = nullptr;
+}
+
+// ---------------------------------------------------------------- life
+
+Result<std::unique_ptr<LruCache>> LruCache::create(const Options& options) {
+  if (auto valid = validate(options); !valid) return valid.error();
+  const std::size_t stripe_count = stripes_for(options);
+  Region* region =
+      Region::create(options.capacity_bytes_max & ~std::size_t{63}, options.huge_pages);
+  if (region == nullptr) {
+    return overloaded("no address space for an in-process cache of " +
+                      std::to_string(options.capacity_bytes_max) + " bytes");
+  }
+  std::unique_ptr<LruCache> cache{new (std::nothrow) LruCache{options, *region, stripe_count}};
+  if (cache == nullptr) {
+    region->release();
+    return overloaded("no memory for an in-process cache");
+  }
+  return cache;
+}
+
+LruCache::LruCache(const Options& options, Region& region, std::size_t stripe_count)
     : clock_(*options.clock),
       capacity_bytes_max_(options.capacity_bytes_max),
       hash_seed_(options.hash_seed ? *options.hash_seed : entropy_u64()),
       stripe_mask_(stripe_count - 1),
-      stripes_(std::move(stripes)),
-      entry_bytes_max_(stripes_[0].entry_bytes_max()) {}
-
-LruCache::~LruCache() = default;
-
-LruCache::Place LruCache::place(std::string_view key) const noexcept {
-  const std::uint64_t hash = key_hash(key, hash_seed_);
-  return {hash, stripes_[(hash >> kStripeShift) & stripe_mask_]};
+      region_(region),
+      stripes_(reinterpret_cast<Stripe*>(region.data())),
+      counters_(reinterpret_cast<HitCounter*>(
+          region.data() + stripe_count * (sizeof(Stripe) + sizeof(RegionHead)))),
+      stripe_bytes_((region.bytes() - fixed_bytes(stripe_count)) / stripe_count & ~std::size_t{63}),
+      entry_bytes_max_(stripe_bytes_ / 2) {
+  auto* heads = reinterpret_cast<RegionHead*>(region.data() + stripe_count * sizeof(Stripe));
+  for (std::size_t i = 0; i < HitCounter::kAll; ++i) new (&counters_[i]) HitCounter;
+  const TimePoint now = clock_.now();
+  for (std::size_t i = 0; i < stripe_count; ++i) {
+    std::byte* memory = region.data() + fixed_bytes(stripe_count) + i * stripe_bytes_;
+    auto* head = new (&heads[i]) RegionHead{region, Blocks{memory}};
+    new (&stripes_[i])
+        Stripe{memory, stripe_bytes_, *head, generation_, hash_seed_, options.eviction, now};
+  }
 }
 
+LruCache::~LruCache() {
+  // Visits under way: after the barrier their announcements can be seen.
+  hazard::barrier();
+  const std::byte* begin = region_.data();
+  while (!hazard::Announced{begin, begin + region_.bytes()}.none()) {
+    std::this_thread::sleep_for(std::chrono::microseconds{50});
+  }
+  region_.hold(kHoldersMax);
+  std::size_t orphans = 0;
+  for (std::size_t i = 0; i < stripes(); ++i) {
+    orphans += stripes_[i].close();
+    stripes_[i].~Stripe();
+  }
+  region_.release(kHoldersMax - orphans + 1);
+}
+
+// ---------------------------------------------------------------- reads
+
+struct LruCache::Place {
+  std::uint32_t tag;
+  Stripe& stripe;
+};
+
+inline LruCache::Place LruCache::place(std::string_view key) const noexcept {
+  const std::uint64_t hash = key_hash(key, hash_seed_);
+  return {static_cast<std::uint32_t>(hash), stripes_[(hash >> kStripeShift) & stripe_mask_]};
+}
+
+// What the entry says is compared with the cache's generation and clock after the entry was found,
+// so a read that begins after clear() or the deadline never returns it.
+inline bool LruCache::is_live(const Entry& entry, std::uint64_t& current) const noexcept {
+  current = generation();
+  if (entry.generation != static_cast<std::uint32_t>(current)) return false;
+  return !entry.is_timed() || entry.expires_at_ns() > clock_.now().time_since_epoch().count();
+}
+
+inline LruCache::Probe LruCache::probe(std::string_view key) const noexcept {
+  const Place at = place(key);
+  Probe probe{.stripe = &at.stripe, .tag = at.tag, .place = nullptr, .word = 0};
+  probe.place = at.stripe.guess(at.tag, probe.word);
+  return probe;
+}
+
+namespace {
+
+// All of a small entry, on its way before the first of it is needed.
+void prefetch(const Entry& entry) noexcept {
+  const char* at = reinterpret_cast<const char*>(&entry);
+  __builtin_prefetch(at);
+  __builtin_prefetch(at + 64);
+  __builtin_prefetch(at + 128);
+}
+
+}  // namespace
+
+[[gnu::always_inline]] inline EntryView LruCache::find(
+    const Probe& probe, std::string_view key, ReaderRecord& thread,
+    std::atomic<const void*>& slot) const noexcept {
+  EntryView view;
+  std::uint64_t current = 0;
+  const Entry* entry = probe.stripe->find(probe.place, probe.word, probe.tag, key, slot);
+  if (entry != nullptr && !is_live(*entry, current)) [[unlikely]] {
+    hazard::withdraw(slot);
+    entry = nullptr;
+  }
+  HitCounter::count(counters_, thread, entry != nullptr);
+  if (entry == nullptr) [[unlikely]] {
+    probe.stripe->note_access(probe.tag);
+    return view;
+  }
+  probe.stripe->use(*entry, probe.tag);
+  view.entry_ = entry;
+  view.value_ = entry->value();
+  view.generation_ = current;
+  return view;
+}
+
+std::optional<std::size_t> LruCache::try_get(std::string_view key, std::span<char> out) noexcept {
+  const Probe at = probe(key);
+  if (at.place != nullptr) prefetch(at.stripe->entry_of(at.word));
+  ReaderRecord& thread = hazard::this_thread();
+  auto& slot = thread.brief_slot();
+  const EntryView view = find(at, key, thread, slot);
+  if (view.entry_ == nullptr) return std::nullopt;
+  const std::size_t size = view.value_.size();
+  if (size <= out.size() && size > 0) std::memcpy(out.data(), view.value_.data(), size);
+  hazard::withdraw(slot);
+  return size;
+}
+
+Handle LruCache::pin(std::string_view key) noexcept {
+  const Probe at = probe(key);
+  ReaderRecord& thread = hazard::this_thread();
+  auto& slot = thread.brief_slot();
+  Handle handle;
+  handle.view_ = find(at, key, thread, slot);
+  if (handle.view_.entry_ == nullptr) return handle;
+  const_cast<Entry*>(handle.view_.entry_)->pins.fetch_add(1, std::memory_order_relaxed);
+  hazard::withdraw(slot);
+  handle.home_ = &at.stripe->head();
+  return handle;
+}
+
+LruCache::Reading::Reading(LruCache& cache, std::string_view key) noexcept
+    : thread_(hazard::this_thread()) {
+  const Probe at = cache.probe(key);
+  if (at.place != nullptr) prefetch(at.stripe->entry_of(at.word));
+  begin(cache, key, at);
+}
+
+LruCache::Reading::Reading(LruCache& cache, std::string_view key, const Probe& probe) noexcept
+    : thread_(hazard::this_thread()) {
+  begin(cache, key, probe);
+}
+
+inline void LruCache::Reading::begin(LruCache& cache, std::string_view key,
+                                     const Probe& probe) noexcept {
+  const bool nested_too_deep = thread_.depth == ReaderRecord::kVisitsMax;
+  auto& slot = nested_too_deep ? thread_.brief_slot() : thread_.slots[thread_.depth];
+  view_ = cache.find(probe, key, thread_, slot);
+  if (view_.entry_ == nullptr) return;
+  if (!nested_too_deep) [[likely]] {
+    ++thread_.depth;
+    return;
+  }
+  const_cast<Entry*>(view_.entry_)->pins.fetch_add(1, std::memory_order_relaxed);
+  hazard::withdraw(slot);
+  pin_.view_ = view_;
+  pin_.home_ = &probe.stripe->head();
+}
+
+LruCache::Reading::~Reading() {
+  if (view_.entry_ == nullptr || pin_) return;
+  hazard::withdraw(thread_.slots[--thread_.depth]);
+}
+
+// Of the region, the part that is no entry's.
+LruCache::InUse::InUse(const LruCache& cache) noexcept
+    : thread_(hazard::this_thread()), announced_(thread_.depth < ReaderRecord::kVisitsMax) {
+  if (announced_) hazard::announce(thread_.slots[thread_.depth++], cache.region_.data());
+}
+
+LruCache::InUse::~InUse() {
+  if (announced_) hazard::withdraw(thread_.slots[--thread_.depth]);
+}
+
+void LruCache::look_ahead(std::span<const std::string_view> keys, Probe* probes) const noexcept {
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    const Place at = place(keys[i]);
+    probes[i] = {.stripe = &at.stripe, .tag = at.tag, .place = nullptr, .word = 0};
+    __builtin_prefetch(&at.stripe.table().first_line(at.tag));
+  }
+  for (Probe* at = probes; at != probes + keys.size(); ++at) {
+    at->place = at->stripe->guess(at->tag, at->word);
+    if (at->place != nullptr) prefetch(at->stripe->entry_of(at->word));
+  }
+}
+
+// ---------------------------------------------------------------- changes
+
 Error LruCache::refuse_too_large(std::string_view key, const Place& place, std::size_t charge) {
-  place.stripe.refuse(place.hash, key, Stripe::Refusal::kTooLarge, generation_);
+  place.stripe.refuse(place.tag, key, Stripe::Refusal::kTooLarge);
   return invalid_argument("the entry of key " + bytes_for_message(key) + " takes " +
                           std::to_string(charge) + " bytes in L1, over the limit of " +
                           std::to_string(entry_bytes_max_) +
-                          " (what fits into a stripe); raise capacity_bytes_max or lower stripes");
-}
-
-Error LruCache::refuse_overloaded(std::string_view key, const Place& place, const char* reason) {
-  place.stripe.refuse(place.hash, key, Stripe::Refusal::kOverloaded, generation_);
-  return overloaded("key " + bytes_for_message(key) + " was not put into L1: " + reason);
+                          " (half of a stripe); raise capacity_bytes_max or lower stripes");
 }
 
 Result<void> LruCache::insert(std::string_view key, std::string_view value, const EntryMeta& meta) {
   const std::uint64_t now_current = generation();
   const std::uint64_t entry_generation = meta.generation.value_or(now_current);
   const Place at = place(key);
+  std::string wrong;
   if (entry_generation > now_current) {
-    at.stripe.refuse(at.hash, key, Stripe::Refusal::kInvalid, generation_);
-    return invalid_argument("generation " + std::to_string(entry_generation) +
-                            " has not been yet; the current one is " + std::to_string(now_current));
+    wrong = "generation " + std::to_string(entry_generation) +
+            " has not been yet; the current one is " + std::to_string(now_current);
+  } else if (key.size() > kKeyBytesMax) {
+    wrong = "the key has " + std::to_string(key.size()) + " bytes; at most " +
+            std::to_string(kKeyBytesMax) + " are allowed";
+  } else if (meta.flags > kFlagsMax) {
+    wrong = "flags is " + std::to_string(meta.flags) + "; at most " + std::to_string(kFlagsMax) +
+            " is allowed";
   }
-  // Before the allocation: a huge value that is refused shall not first take its memory.
-  const std::size_t charge_min = Entry::charge_min(key.size(), value.size());
-  if (charge_min > entry_bytes_max_) return refuse_too_large(key, at, charge_min);
-
-  Entry* entry = Entry::create(at.hash, key, value, meta, entry_generation);
-  if (entry == nullptr) return refuse_overloaded(key, at, "no memory");
-  if (const std::size_t charge = entry->charge(); charge > entry_bytes_max_) {
-    entry->release();
+  if (!wrong.empty()) {
+    at.stripe.refuse(at.tag, key, Stripe::Refusal::kInvalid);
+    return invalid_argument(wrong);
+  }
+  const std::uint64_t units = Entry::units_for(key.size(), value.size(), meta.version != 0,
+                                               meta.expires_at != TimePoint::max());
+  const std::uint64_t charge = units * kUnitBytes;
+  if (charge > entry_bytes_max_ || value.size() > kValueBytesMax) {
     return refuse_too_large(key, at, charge);
   }
-  if (!at.stripe.insert(entry, generation_)) {
-    return overloaded("key " + bytes_for_message(key) +
-                      " was not put into L1: other threads kept filling the room made for it");
-  }
-  return {};
-}
-
-Handle LruCache::find(std::string_view key) {
-  const TimePoint now = clock_.now();
-  const Place at = place(key);
-  return Handle{at.stripe.find(at.hash, key, now, generation_)};
+  const bool inserted = at.stripe.insert({.tag = at.tag,
+                                          .key = key,
+                                          .value = value,
+                                          .version = meta.version,
+                                          .expires_at = meta.expires_at,
+                                          .flags = meta.flags,
+                                          .generation = entry_generation,
+                                          .units = static_cast<std::uint32_t>(units)});
+  if (inserted) return {};
+  return overloaded("key " + bytes_for_message(key) +
+                    " was not put into L1: Handles and visits hold the memory, or other threads "
+                    "kept filling the room made for it");
 }
 
 bool LruCache::erase(std::string_view key) {
   const Place at = place(key);
-  return at.stripe.erase(at.hash, key, std::nullopt, generation_);
+  return at.stripe.erase(at.tag, key, std::nullopt);
 }
 
 bool LruCache::erase_older(std::string_view key, std::uint64_t version) {
   const Place at = place(key);
-  return at.stripe.erase(at.hash, key, version, generation_);
+  return at.stripe.erase(at.tag, key, version);
 }
 
 void LruCache::clear() noexcept { generation_.fetch_add(1, std::memory_order_acq_rel); }
@@ -146,26 +353,29 @@ void LruCache::clear() noexcept { generation_.fetch_add(1, std::memory_order_acq
 std::size_t LruCache::sweep(std::size_t entries_max) {
   const TimePoint now = clock_.now();
   std::size_t removed = 0;
-  std::size_t left = entries_max;
-  // One stripe more than there are: the first may have been begun by an earlier call.
-  for (std::size_t passes = 0; left > 0 && passes < stripes() + 1;) {
-    std::size_t index = sweep_stripe_.load(std::memory_order_relaxed);
-    const Stripe::Swept swept = stripes_[index].sweep(left, now, generation_);
-    removed += swept.removed;
-    left -= swept.walked;
-    if (!swept.pass_done) continue;
-    ++passes;
-    // Another sweeper may have moved on already; then its place is ours as well.
-    sweep_stripe_.compare_exchange_strong(index, (index + 1) & stripe_mask_,
-                                          std::memory_order_relaxed);
+  for (std::size_t i = 0; i < stripes() && removed < entries_max; ++i) {
+    const std::size_t index = sweep_stripe_.fetch_add(1, std::memory_order_relaxed);
+    removed += stripes_[index & stripe_mask_].sweep(entries_max - removed, now);
   }
   return removed;
 }
 
 Stats LruCache::stats() const {
   Stats sum;
+  sum.bytes_charged = fixed_bytes(stripes());
   for (std::size_t i = 0; i < stripes(); ++i) stripes_[i].add_to(sum);
+  for (std::size_t i = 0; i < HitCounter::kAll; ++i) {
+    sum.hits += counters_[i].hits.load(std::memory_order_relaxed);
+    sum.misses += counters_[i].misses.load(std::memory_order_relaxed);
+  }
   return sum;
+}
+
+bool LruCache::check() const {
+  for (std::size_t i = 0; i < stripes(); ++i) {
+    if (!stripes_[i].check()) return false;
+  }
+  return true;
 }
 
 }  // namespace tiercel::l1

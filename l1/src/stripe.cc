@@ -1,220 +1,589 @@
 // Invariants, whenever mutex_ is free:
-//   - charged_ == sizeof(Stripe) + table_.charge() + the sum of charge() of the entries in table_,
-//     and charged_ <= capacity_bytes_.
-//   - An entry is in table_ if and only if it is on the list lru_; each holds the cache's one
-//     reference.
-//   - On the list, every cleared entry is older than every one of the current generation: entries
-//     come to the newest end only while they are current. So making room takes dead ones first.
-//   - sweep_next_ is an entry on the list or the sentinel (unlink moves it on); it means something
-//     while sweep_left_ > 0.
+//   - An entry is in table_ if and only if it is kListed, and then on one list of order_ and, if it
+//     is timed, in wheel_. Otherwise it is kBuilding (one insert's, which copies into it), kRetired
+//     (in the limbo list) or kPinned (in orphans_, or given back and waiting to be freed).
+//   - Memory is given back to arena_ only when the entry has left the table, a hazard barrier that
+//     began after that is complete, no record announces it, and no Handle pins it. The last two
+//     cannot become true again then: who announces an entry asks the table afterwards, and only who
+//     has announced one pins it. (pins is looked at after the announcements, and kOrphan set in the
+//     same step, so either the reclaimer or the last Handle sees that the other was first.)
 //
-// Under the lock nothing is allocated, freed or called back, and at most kEvictedPerStepMax or
-// kWalkedPerSweepStepMax entries and two chains of the table are walked. Entries that leave go to
-// a DeadList declared before the lock is taken. mutex_ is a leaf in the lock order.
+// Room is made ahead: evicted entries wait for a barrier, so a reserve of 1/64 of the stripe (1/16
+// of a small one) is kept free or in limbo, and an insert seldom has to wait for one. Under the
+// lock nothing is allocated elsewhere, no system call is made, nothing is called back, and at most
+// the k…StepMax entries below are walked. mutex_ is a leaf in the lock order.
 
 #include "stripe.h"
 
 #include <algorithm>
-#include <utility>
+#include <cstring>
+#include <new>
+#include <thread>
+
+#include "key_hash.h"
 
 namespace tiercel::l1 {
 namespace {
 
-constexpr std::size_t kEvictedPerStepMax = 32;
-constexpr std::size_t kWalkedPerSweepStepMax = 64;
+constexpr std::uint32_t kEvictedPerStepMax = 32;
+constexpr std::uint32_t kEvictedPerUpkeepMax = 4;
+constexpr std::uint32_t kReclaimedPerStepMax = 64;
+constexpr std::uint32_t kReclaimedPerUpkeepMax = 16;
+constexpr std::uint32_t kDrainedPerStepMax = 32;
+constexpr std::uint32_t kSweptPerStepMax = 32;
+constexpr std::uint32_t kTakenBackPerStepMax = 32;
+constexpr std::uint32_t kPinnedSkippedMax = 8;
+constexpr std::uint32_t kZonesTriedMax = 8;
+constexpr std::uint32_t kDrainWaitsMax = 4096;
+constexpr std::uint32_t kStepsInVainMax = 256;
+constexpr std::uint32_t kObservedPerInsertMax = 16;
+// From here on a value is copied outside of the lock.
+constexpr std::size_t kCopiedUnderLockMax = 4096;
+constexpr std::size_t kSmallStripeBytes = std::size_t{1} << 20;
+
+constexpr std::uint32_t kGroupUnits = HashTable::kGroupBytes / kUnitBytes;
+
+// Between the arena's end and the table: the arena's mark, and what aligns the table.
+constexpr std::uint32_t kGapUnits = 2;
+constexpr Ref kSentinels = 1;  // The first unit's Ref would be kNoRef.
+
+constexpr std::uint32_t units_of_bytes(std::size_t bytes) {
+  return static_cast<std::uint32_t>((bytes + kUnitBytes - 1) / kUnitBytes);
+}
+
+std::uint32_t first_groups(std::size_t bytes) {
+  return static_cast<std::uint32_t>(std::clamp<std::size_t>(bytes / 131072, 1, 8) * 4);
+}
 
 }  // namespace
 
-Stripe::~Stripe() {
-  DeadList dead;
+Stripe::Stripe(std::byte* memory, std::size_t bytes, RegionHead& head, const Generation& generation,
+               std::uint64_t hash_seed, Eviction policy, TimePoint now) noexcept
+    : blocks_(head.blocks()),
+      head_(head),
+      generation_(generation),
+      counts_uses_(policy == Eviction::kAdaptive),
+      order_(blocks_, kSentinels, hash_seed, clock_, policy),
+      wheel_(blocks_, now),
+      hash_seed_(hash_seed),
+      bytes_(bytes),
+      reserve_units_(
+          static_cast<std::uint32_t>(bytes / kUnitBytes / (bytes >= kSmallStripeBytes ? 64 : 16))) {
   MutexLock lock{mutex_};
-  while (lru_.newer != &lru_) {
-    Entry* entry = oldest();
-    unlink(entry);
-    dead.push(entry);
-  }
+  const std::uint32_t groups = first_groups(bytes);
+  table_.init(memory + bytes, groups);
+  arena_.init(blocks_, kSentinels + LruOrder::kSentinelUnits,
+              static_cast<Ref>(bytes / kUnitBytes) - groups * kGroupUnits - kGapUnits);
 }
 
-bool Stripe::init(std::size_t capacity_bytes) noexcept {
-  MutexLock lock{mutex_};
-  const std::size_t entries_max = capacity_bytes / Entry::charge_min(0, 0);
-  if (!table_.init(entries_max)) return false;
-  capacity_bytes_ = capacity_bytes;
-  charged_ = sizeof(Stripe) + table_.charge();
-  // With the table at its full size, so that what fits today fits tomorrow.
-  const std::size_t fixed_bytes_max = sizeof(Stripe) + table_.charge_max();
-  entry_bytes_max_ = capacity_bytes - std::min(capacity_bytes, fixed_bytes_max);
-  // Enough to evict a full stripe twice over; only a crowd of other inserts can make it too few.
-  insert_steps_max_ = 2 * (entries_max / kEvictedPerStepMax + 1);
-  return charged_ <= capacity_bytes_;
-}
-
-void Stripe::link_newest(Entry* entry) {
-  entry->newer = &lru_;
-  entry->older = lru_.older;
-  lru_.older->newer = entry;
-  lru_.older = entry;
-}
-
-void Stripe::unlink(Entry* entry) {
-  if (sweep_next_ == entry) sweep_next_ = entry->newer;
-  entry->newer->older = entry->older;
-  entry->older->newer = entry->newer;
-}
-
-void Stripe::remove(Entry* entry, std::uint64_t Stats::*cause, std::uint64_t current,
-                    DeadList& dead) {
-  table_.remove(entry);
-  unlink(entry);
-  charged_ -= entry->charge();
-  ++(stats_.*(entry->generation == current ? cause : &Stats::evicted_cleared));
-  dead.push(entry);
-}
-
-bool Stripe::make_room(std::size_t bytes, std::uint64_t current, DeadList& dead) {
-  for (std::size_t i = 0; i < kEvictedPerStepMax; ++i) {
-    if (charged_ + bytes <= capacity_bytes_ || lru_.newer == &lru_) break;
-    remove(oldest(), &Stats::evicted_capacity, current, dead);
-  }
-  return charged_ + bytes <= capacity_bytes_;
-}
-
-bool Stripe::insert(Entry* entry, const Generation& generation) {
-  for (std::size_t i = 0; i < insert_steps_max_; ++i) {
-    Step step = Step::kNoRoomYet;
-    {
-      DeadList dead;
-      MutexLock lock{mutex_};
-      step = insert_step(entry, generation.load(std::memory_order_acquire), dead);
+const Entry* Stripe::find_thoroughly(std::uint32_t tag, std::string_view key,
+                                     std::atomic<const void*>& slot) const noexcept {
+  HashTable::Search search{table_, tag};
+  for (std::uint64_t word = search.next(); word != 0; word = search.next()) {
+    const Entry* entry = announced(word, search.place(), slot);
+    if (entry == nullptr) {
+      // It was replaced, moved or removed; nothing in it was looked at. Somebody got on, so this
+      // does not go on for ever.
+      search = HashTable::Search{table_, tag};
+    } else if (entry->has_key(key)) {
+      return entry;
     }
-    if (step == Step::kDoneWantsSegment) grow_table(generation);
-    if (step != Step::kNoRoomYet) return true;
   }
-  refuse(entry->hash, entry->key(), Refusal::kOverloaded, generation);
-  entry->release();
+  hazard::withdraw(slot);
+  return nullptr;
+}
+
+// ---------------------------------------------------------------- taking out
+
+Ref Stripe::lookup(std::uint32_t tag, std::string_view key) const {
+  HashTable::Search search{table_, tag};
+  for (std::uint64_t word = search.next(); word != 0; word = search.next()) {
+    const Ref ref = HashTable::ref_of(word);
+    if (blocks_[ref].has_key(key)) return ref;
+  }
+  return kNoRef;
+}
+
+std::uint32_t Stripe::tag_of(Ref ref) const {
+  return static_cast<std::uint32_t>(key_hash(blocks_[ref].key(), hash_seed_));
+}
+
+void Stripe::remove(Ref ref, std::uint64_t Stats::*cause) { remove(ref, tag_of(ref), cause); }
+
+void Stripe::remove(Ref ref, std::uint32_t tag, std::uint64_t Stats::*cause) {
+  table_.remove(tag, ref);
+  retire(ref, cause);
+}
+
+void Stripe::retire(Ref ref, std::uint64_t Stats::*cause) {
+  Entry& entry = blocks_[ref];
+  if (cause == &Stats::evicted_capacity) {
+    order_.evicted(ref);
+  } else if (cause != &Stats::replaced) {
+    order_.remove(ref);
+  }
+  if (entry.is_timed()) wheel_.remove(ref);
+  ++(stats_.*(entry.generation == generation() ? cause : &Stats::evicted_cleared));
+  entry.set_state(Entry::State::kRetired);
+  push_limbo(ref);
+  ++progress_;
+  limbo_units_ += entry.units();
+}
+
+bool Stripe::evict_one(Ref spared) {
+  for (std::uint32_t skipped = 0; skipped <= kPinnedSkippedMax; ++skipped) {
+    const Ref ref = order_.victim(generation());
+    if (ref == kNoRef && order_.entries() > 0) ++progress_;  // Others were moved.
+    if (ref == kNoRef || ref == spared) return false;
+    Entry& entry = blocks_[ref];
+    // Pinned memory would not come back; and what is pinned is in use.
+    const bool pinned = entry.pins.load(std::memory_order_relaxed) != 0;
+    if (pinned && entry.generation == generation() && skipped < kPinnedSkippedMax) {
+      order_.requeue(ref);
+      continue;
+    }
+    remove(ref, &Stats::evicted_capacity);
+    if (const Ref next = order_.next_oldest(); next != kNoRef) __builtin_prefetch(&blocks_[next]);
+    return true;
+  }
   return false;
 }
 
-Stripe::Step Stripe::insert_step(Entry* entry, std::uint64_t current, DeadList& dead) {
-  if (entry->generation != current) {
+// Entries hold the lower half of the epoch at which they were retired. If the last one has passed
+// all have; otherwise they are so close together that the halves can be compared by their distance.
+bool Stripe::has_passed(Ref ref, hazard::Epoch completed) const {
+  if (completed > limbo_epoch_) return true;
+  const auto since = static_cast<std::uint32_t>(completed) - blocks_[ref].newer;
+  return static_cast<std::int32_t>(since) > 0;
+}
+
+bool Stripe::limbo_has_passed() const {
+  return limbo_first_ != kNoRef && has_passed(limbo_first_, hazard::completed());
+}
+
+void Stripe::push_limbo(Ref ref) {
+  Entry& entry = blocks_[ref];
+  limbo_epoch_ = hazard::epoch();
+  entry.newer = static_cast<std::uint32_t>(limbo_epoch_);
+  entry.older = kNoRef;
+  (limbo_last_ == kNoRef ? limbo_first_ : blocks_[limbo_last_].older) = ref;
+  limbo_last_ = ref;
+}
+
+// Frees what nobody can look at any more.
+void Stripe::reclaim(std::uint32_t entries_max) {
+  const hazard::Epoch completed = hazard::completed();  // Before the announcements are read.
+  if (limbo_first_ == kNoRef || !has_passed(limbo_first_, completed)) return;
+  const hazard::Announced announced{&blocks_[arena_.begin()], &blocks_[arena_.end()]};
+  for (std::uint32_t i = 0; i < entries_max; ++i) {
+    const Ref ref = limbo_first_;
+    if (ref == kNoRef || !has_passed(ref, completed)) return;
+    Entry& entry = blocks_[ref];
+    limbo_first_ = entry.older;
+    if (limbo_first_ == kNoRef) limbo_last_ = kNoRef;
+    if (announced.contains(&entry)) {
+      push_limbo(ref);  // To be looked at again after the next barrier.
+      continue;
+    }
+    limbo_units_ -= entry.units();
+    ++progress_;
+    if (entry.pins.fetch_or(Entry::kOrphan, std::memory_order_acq_rel) == 0) {
+      arena_.free(ref);
+    } else {
+      entry.set_state(Entry::State::kPinned);
+      orphans_.push_newest(blocks_, ref);
+    }
+  }
+}
+
+void Stripe::take_back() {
+  for (std::uint32_t i = 0; i < kTakenBackPerStepMax; ++i) {
+    if (returned_ == kNoRef) returned_ = head_.take_all();
+    if (returned_ == kNoRef) return;
+    const Ref ref = returned_;
+    returned_ = blocks_[ref].hint.load(std::memory_order_relaxed);
+    orphans_.unlink(blocks_, ref);
+    arena_.free(ref);
+  }
+}
+
+// ---------------------------------------------------------------- one large piece of memory
+
+// Walks on through the zone, evicts what is in it and withholds what is free. True once it has been
+// walked to the end; some of it may still have to be reclaimed.
+bool Stripe::drain(std::uint32_t blocks_max) {
+  for (std::uint32_t i = 0; i < blocks_max; ++i) {
+    const Ref ref = arena_.cursor();
+    if (ref >= arena_.zone_until()) return true;
+    if (arena_.is_free(ref)) {
+      arena_.withhold(ref);
+    } else if (blocks_[ref].state() == Entry::State::kListed) {
+      remove(ref, &Stats::evicted_capacity);
+    }
+    arena_.set_cursor(ref + arena_.units_of(ref));
+  }
+  return false;
+}
+
+void Stripe::grow_table() {
+  if (table_.is_growing()) {
+    Ref homeless[HashTable::kHomelessMax];
+    const std::size_t count = table_.grow_step(homeless);
+    for (std::size_t i = 0; i < count; ++i) retire(homeless[i], &Stats::evicted_capacity);
+    return;
+  }
+  const std::uint32_t groups = table_.groups_wanted();
+  if (groups == 0 || drain_ == Drain::kForEntry) return;
+  const std::uint32_t units = groups * kGroupUnits;
+  if (available_units() >= units && arena_.take_from_end(units)) {
+    if (drain_ == Drain::kSeekEnd || drain_ == Drain::kForTable) drain_ = Drain::kNone;
+    table_.begin_growing(groups);
+    return;
+  }
+  switch (drain_) {
+    case Drain::kForEntry:
+    case Drain::kNone:
+      arena_.set_cursor(arena_.begin());
+      drain_ = Drain::kSeekEnd;
+      return;
+    case Drain::kSeekEnd:
+      // One block more than is wanted, because some of the arena must be left behind it.
+      for (std::uint32_t i = 0; i < kDrainedPerStepMax; ++i) {
+        const Ref ref = arena_.cursor();
+        if (ref == kNoRef || ref >= arena_.end()) {
+          drain_ = Drain::kNone;
+          return;
+        }
+        const std::uint32_t here = arena_.units_of(ref);
+        if (ref + here + units + kGapUnits * 2 > arena_.end()) {
+          arena_.set_zone(ref, arena_.end());
+          drain_ = Drain::kForTable;
+          drain_waits_ = 0;
+          return;
+        }
+        arena_.set_cursor(ref + here);
+      }
+      return;
+    case Drain::kForTable:
+      if (drain(kDrainedPerStepMax) && ++drain_waits_ > kDrainWaitsMax) {
+        arena_.abandon_zone();
+        drain_ = Drain::kNone;
+      }
+      return;
+  }
+}
+
+// ---------------------------------------------------------------- insert
+
+bool Stripe::insert(const NewEntry& entry) {
+  // Enough to evict a full stripe some times over, in the slowest way.
+  const std::size_t steps_max = 64 + bytes_ / 512;
+  Inserting inserting{.entry = entry};
+  for (std::size_t i = 0; i < steps_max && inserting.steps_in_vain < kStepsInVainMax; ++i) {
+    Step step = Step::kNoRoomYet;
+    {
+      MutexLock lock{mutex_};
+      step = insert_step(inserting);
+    }
+    if (step == Step::kCopy) {
+      Entry& made = blocks_[inserting.ref];
+      std::memcpy(const_cast<char*>(made.value().data()), entry.value.data(), entry.value.size());
+      MutexLock lock{mutex_};
+      step = put(inserting);
+    }
+    if (!inserting.growth.empty()) give_to_policy(inserting.growth);
+    if (step == Step::kDone) return true;
+    hazard::barrier();
+    if (step == Step::kDoneWantsBarrier) return true;
+    if (i > 8) std::this_thread::yield();
+  }
+  {
+    MutexLock lock{mutex_};
+    drop_own_zone(inserting);
+  }
+  refuse(entry.tag, entry.key, Refusal::kOverloaded);
+  return false;
+}
+
+Stripe::Step Stripe::insert_step(Inserting& inserting) {
+  const NewEntry& entry = inserting.entry;
+  take_back();
+  const Arena::Allocated allocated = allocate(inserting);
+  if (allocated.ref == kNoRef) {
+    inserting.steps_in_vain = inserting.progress == progress_ ? inserting.steps_in_vain + 1 : 0;
+    inserting.progress = progress_;
+    return Step::kNoRoomYet;
+  }
+
+  const bool versioned = entry.version != 0;
+  const bool timed = entry.expires_at != TimePoint::max();
+  const std::uint8_t block = blocks_[allocated.ref].block;
+  Entry& made = *::new (&blocks_[allocated.ref]) Entry{
+      .value_bytes = static_cast<std::uint32_t>(entry.value.size()),
+      .key_bytes = static_cast<std::uint16_t>(entry.key.size()),
+      .shape = static_cast<std::uint8_t>(
+          (versioned ? Entry::kVersioned : 0) | (timed ? Entry::kTimed : 0) |
+          allocated.slack << Entry::kSlackShift | entry.flags << Entry::kFlagsShift),
+      .block = static_cast<std::uint8_t>(block & (Entry::kInUse | Entry::kPreviousFree)),
+      .hint = 0,
+      .pins = 0,
+      .newer = kNoRef,
+      .older = kNoRef,
+      .generation = static_cast<std::uint32_t>(entry.generation)};
+  made.set_state(Entry::State::kBuilding);
+  char* rest = const_cast<char*>(made.after_header());
+  if (versioned) std::memcpy(rest, &entry.version, sizeof entry.version);
+  if (timed) {
+    made.timed() = {.expires_at_ns = entry.expires_at.time_since_epoch().count(),
+                    .earlier = kNoRef,
+                    .later = kNoRef};
+  }
+  if (!entry.key.empty()) {
+    std::memcpy(const_cast<char*>(made.key_data()), entry.key.data(), entry.key.size());
+  }
+  inserting.ref = allocated.ref;
+  if (entry.value.size() > kCopiedUnderLockMax) return Step::kCopy;
+  if (!entry.value.empty()) {
+    std::memcpy(const_cast<char*>(made.value().data()), entry.value.data(), entry.value.size());
+  }
+  return put(inserting);
+}
+
+Arena::Allocated Stripe::allocate(Inserting& inserting) {
+  const std::uint32_t units = inserting.entry.units;
+  if (inserting.owns_zone) {
+    if (!drain(kDrainedPerStepMax)) return {};
+    reclaim(kReclaimedPerStepMax);
+    Arena::Allocated allocated;
+    if (available_units() >= units) allocated = arena_.allocate_zone(units);
+    if (allocated.ref != kNoRef) {
+      inserting.owns_zone = false;
+      drain_ = Drain::kNone;
+    } else if (!limbo_has_passed() && ++drain_waits_ > kZonesTriedMax) {
+      // A Handle or a visit holds some of it. Elsewhere, perhaps.
+      drop_own_zone(inserting);
+    }
+    return allocated;
+  }
+  Arena::Allocated allocated = allocate_available(units);
+  if (allocated.ref != kNoRef) return allocated;
+  reclaim(kReclaimedPerStepMax);
+  allocated = allocate_available(units);
+  if (allocated.ref != kNoRef) return allocated;
+
+  const std::uint32_t wanted = units + std::max(units, reserve_units_);
+  for (std::uint32_t i = 0; i < kEvictedPerStepMax; ++i) {
+    if (available_units() + limbo_units_ >= wanted || !evict_one()) break;
+  }
+  if (limbo_first_ != kNoRef && units <= reserve_units_ / 4 && !inserting.waited) {
+    inserting.waited = true;  // Likely to fit once the limbo has been reclaimed.
+    return {};
+  }
+  // There is memory, but in pieces; or so much is wanted that only a zone gives it in one.
+  if (drain_ == Drain::kForEntry || inserting.zones_tried == kZonesTriedMax) return {};
+  if (drain_ == Drain::kForTable) arena_.abandon_zone();
+  // Later ones go on where the one before ended: the arena keeps its cursor valid.
+  Ref from = inserting.zones_tried == 0 ? order_.victim(generation()) : arena_.cursor();
+  if (from == kNoRef || from + units > arena_.end()) from = arena_.begin();
+  ++inserting.zones_tried;
+  inserting.owns_zone = true;
+  drain_ = Drain::kForEntry;
+  drain_waits_ = 0;
+  arena_.set_zone(from, from + units);
+  arena_.set_cursor(from);
+  return {};
+}
+
+void Stripe::drop_own_zone(Inserting& inserting) {
+  if (!inserting.owns_zone) return;
+  arena_.abandon_zone();
+  drain_ = Drain::kNone;
+  inserting.owns_zone = false;
+}
+
+Stripe::Step Stripe::put(Inserting& inserting) {
+  const NewEntry& entry = inserting.entry;
+  const Ref ref = inserting.ref;
+  Entry& made = blocks_[ref];
+  ++stats_.inserts;
+  if (made.generation != generation()) {
     // Inserted just before the clear(), and gone with it. What may stand under the key by now is
     // newer and stays.
-    ++stats_.inserts;
     ++stats_.evicted_cleared;
-    dead.push(entry);
+    arena_.free(ref);
     return Step::kDone;
   }
-  if (Entry* old = table_.find(entry->hash, entry->key())) {
-    remove(old, &Stats::replaced, current, dead);
+  grow_table();  // Now, for it may evict.
+  if (const Ref old = lookup(entry.tag, entry.key); old != kNoRef) {
+    table_.replace(entry.tag, old, ref);
+    order_.replace(old, ref);
+    retire(old, &Stats::replaced);
+  } else {
+    if (!table_.insert(entry.tag, ref)) {
+      make_place_in_table(entry.tag);
+      (void)table_.insert(entry.tag, ref);
+    }
+    order_.insert(ref);
   }
-  const std::size_t charge = entry->charge();
-  if (!make_room(charge, current, dead)) return Step::kNoRoomYet;
-  table_.insert(entry);
-  link_newest(entry);
-  charged_ += charge;
-  ++stats_.inserts;
-  return table_.wants_segment() ? Step::kDoneWantsSegment : Step::kDone;
+  made.set_state(Entry::State::kListed);
+  if (made.is_timed()) wheel_.insert(ref);
+  return upkeep(inserting) ? Step::kDoneWantsBarrier : Step::kDone;
 }
 
-void Stripe::grow_table(const Generation& generation) {
-  auto segment = allocate_zeroed<HashTable::Segment>();
-  if (segment == nullptr) return;  // A later insert asks again.
-  const std::size_t charge = allocation_charge(segment.get());
-  DeadList dead;
-  MutexLock lock{mutex_};
-  // Asked twice: another thread may have been faster, and room is made by evicting entries, after
-  // which the table may be large enough. More than kSegmentBuckets entries are far larger than a
-  // segment, so the newest are safe.
-  if (!table_.wants_segment()) return;
-  if (!make_room(charge, generation.load(std::memory_order_acquire), dead)) return;
-  if (!table_.wants_segment()) return;
-  table_.add_segment(std::move(segment));
-  charged_ += charge;
+// The bucket is full, and so is what it may overflow into: the one of it that was used least
+// recently goes.
+void Stripe::make_place_in_table(std::uint32_t tag) {
+  Ref refs[HashTable::kLineWords];
+  const std::size_t count = table_.bucket_refs(tag, refs);
+  const std::uint32_t now = clock_.now();
+  const auto age = [&](Ref ref) {
+    return Hint::age(blocks_[ref].hint.load(std::memory_order_relaxed), now);
+  };
+  remove(*std::max_element(refs, refs + count, [&](Ref a, Ref b) { return age(a) < age(b); }),
+         &Stats::evicted_capacity);
 }
 
-Entry* Stripe::find(std::uint64_t hash, std::string_view key, TimePoint now,
-                    const Generation& generation) {
-  DeadList dead;
-  MutexLock lock{mutex_};
-  const std::uint64_t current = generation.load(std::memory_order_acquire);
-  Entry* entry = table_.find(hash, key);
-  if (entry == nullptr) {
-    ++stats_.misses;
-    return nullptr;
+// A bounded share of the work that keeps later calls short. True if a barrier is due.
+bool Stripe::upkeep(Inserting& inserting) {
+  if (order_.is_adaptive()) upkeep_of_policy(inserting);
+  const std::uint32_t wanted = reserve_units_ + policy_units_wanted_;
+  for (std::uint32_t i = 0; i < kEvictedPerUpkeepMax; ++i) {
+    if (available_units() + limbo_units_ >= wanted || !evict_one(inserting.ref)) break;
   }
-  if (entry->generation != current || entry->expires_at <= now) {
-    ++stats_.misses;
-    remove(entry, &Stats::evicted_expired, current, dead);
-    return nullptr;
-  }
-  ++stats_.hits;
-  unlink(entry);
-  link_newest(entry);
-  entry->acquire();
-  return entry;
+  if (limbo_units_ >= reserve_units_ / 4) reclaim(kReclaimedPerUpkeepMax);
+  const auto half = static_cast<std::uint32_t>(bytes_ / kUnitBytes / 2);
+  // With plenty of room the order need not be exact yet, and hot entries are better left alone.
+  const std::uint32_t entries = order_.entries();
+  window_.store(arena_.free_units() > half ? entries - entries / 4 : order_.window(),
+                std::memory_order_relaxed);
+  return limbo_units_ >= reserve_units_ / 2 && !limbo_has_passed();
 }
 
-bool Stripe::erase(std::uint64_t hash, std::string_view key,
-                   std::optional<std::uint64_t> unless_version, const Generation& generation) {
-  DeadList dead;
+// ---------------------------------------------------------------- the adaptive policy
+
+void Stripe::use_counted(Entry& entry, std::uint32_t tag) noexcept {
+  const std::uint32_t seen = entry.hint.load(std::memory_order_relaxed);
+  std::uint32_t now = clock_.now();
+  const bool recent = Hint::age(seen, now) <= window_.load(std::memory_order_relaxed);
+  if (!recent || Hint::uses(seen) < Hint::kUsesMax) {
+    if (!recent) clock_.set(++now);
+    entry.hint.store(Hint::used(seen, now), std::memory_order_relaxed);
+  }
+  note_access(tag);
+}
+
+void Stripe::upkeep_of_policy(Inserting& inserting) {
+  EvictionOrder::Adaptive& policy = order_.adaptive();
+  accesses_.take(kObservedPerInsertMax, [&](std::uint32_t hash) { policy.observe(hash); });
+  sample_mask_.store(policy.sample_mask(), std::memory_order_relaxed);
+  // Memory from elsewhere is set against the arena's, which has to have it free first.
+  Growth growth = policy.growth_wanted();
+  policy_units_wanted_ = units_of_bytes(growth.bytes());
+  if (!growth.empty() && available_units() >= policy_units_wanted_) {
+    inserting.growth = std::move(growth);
+  }
+}
+
+void Stripe::give_to_policy(Growth& growth) {
+  growth.allocate();
   MutexLock lock{mutex_};
-  const std::uint64_t current = generation.load(std::memory_order_acquire);
-  Entry* entry = table_.find(hash, key);
-  if (entry == nullptr) return false;
-  const bool live = entry->generation == current;
-  const bool newer = unless_version && entry->version != 0 && entry->version >= *unless_version;
-  if (live && newer) return false;
-  remove(entry, &Stats::evicted_erased, current, dead);
+  if (available_units() < units_of_bytes(growth.bytes())) return;
+  order_.adaptive().accept(growth);
+  policy_units_ = units_of_bytes(order_.bytes());
+  policy_units_wanted_ = 0;
+}
+
+// ---------------------------------------------------------------- the rest
+
+bool Stripe::erase(std::uint32_t tag, std::string_view key,
+                   std::optional<std::uint64_t> unless_version) {
+  MutexLock lock{mutex_};
+  const Ref ref = lookup(tag, key);
+  if (ref == kNoRef) return false;
+  const Entry& entry = blocks_[ref];
+  const bool live = entry.generation == generation();
+  const std::uint64_t version = entry.version();
+  if (live && unless_version && version != 0 && version >= *unless_version) return false;
+  remove(ref, tag, &Stats::evicted_erased);
   return live;
 }
 
-void Stripe::refuse(std::uint64_t hash, std::string_view key, Refusal refusal,
-                    const Generation& generation) {
-  DeadList dead;
+void Stripe::refuse(std::uint32_t tag, std::string_view key, Refusal refusal) {
   MutexLock lock{mutex_};
   if (refusal == Refusal::kTooLarge) ++stats_.refused_too_large;
   if (refusal == Refusal::kOverloaded) ++stats_.refused_overloaded;
-  if (Entry* old = table_.find(hash, key)) {
-    remove(old, &Stats::evicted_erased, generation.load(std::memory_order_acquire), dead);
-  }
+  const Ref ref = lookup(tag, key);
+  if (ref != kNoRef) remove(ref, tag, &Stats::evicted_erased);
 }
 
-Stripe::Swept Stripe::sweep(std::size_t entries_max, TimePoint now, const Generation& generation) {
-  DeadList dead;
-  MutexLock lock{mutex_};
-  const std::uint64_t current = generation.load(std::memory_order_acquire);
-  if (sweep_left_ == 0) {
-    // A new pass, from the oldest on. It looks at no more than what is here now: entries that are
-    // used meanwhile move ahead of it, and it must not chase them while other stripes wait.
-    sweep_next_ = lru_.newer;
-    sweep_left_ = table_.entries();
+std::size_t Stripe::sweep(std::size_t entries_max, TimePoint now) {
+  std::size_t removed = 0;
+  for (bool more = true; more && removed < entries_max;) {
+    MutexLock lock{mutex_};
+    take_back();
+    more = false;
+    for (std::uint32_t i = 0; i < kSweptPerStepMax && removed < entries_max; ++i) {
+      Ref ref = wheel_.expired(now, more);
+      if (ref == kNoRef) ref = order_.oldest_of_older_generation(generation());
+      if (ref == kNoRef) break;
+      more = true;
+      remove(ref, &Stats::evicted_expired);
+      ++removed;
+    }
+    reclaim(kReclaimedPerStepMax);
   }
-  Swept swept;
-  const std::size_t walked_max = std::min(entries_max, kWalkedPerSweepStepMax);
-  while (swept.walked < walked_max && sweep_left_ > 0 && sweep_next_ != &lru_) {
-    auto* entry = static_cast<Entry*>(sweep_next_);
-    sweep_next_ = entry->newer;
-    --sweep_left_;
-    ++swept.walked;
-    if (entry->generation == current && entry->expires_at > now) continue;
-    remove(entry, &Stats::evicted_expired, current, dead);
-    ++swept.removed;
+  if (removed > 0) {
+    hazard::barrier();
+    MutexLock lock{mutex_};
+    reclaim(kReclaimedPerStepMax);
   }
-  if (sweep_next_ == &lru_) sweep_left_ = 0;  // The rest of the pass left meanwhile.
-  swept.pass_done = sweep_left_ == 0;
-  return swept;
+  return removed;
 }
 
 void Stripe::add_to(Stats& sum) const {
   MutexLock lock{mutex_};
   for (const auto counter :
-       {&Stats::hits, &Stats::misses, &Stats::inserts, &Stats::replaced, &Stats::evicted_capacity,
-        &Stats::evicted_expired, &Stats::evicted_erased, &Stats::evicted_cleared,
-        &Stats::refused_too_large, &Stats::refused_overloaded}) {
+       {&Stats::inserts, &Stats::replaced, &Stats::evicted_capacity, &Stats::evicted_expired,
+        &Stats::evicted_erased, &Stats::evicted_cleared, &Stats::refused_too_large,
+        &Stats::refused_overloaded}) {
     sum.*counter += stats_.*counter;
   }
-  sum.entries += table_.entries();
-  sum.bytes_charged += charged_;
+  sum.entries += order_.entries();
+  sum.bytes_charged += bytes_ - std::size_t{arena_.free_units()} * kUnitBytes + order_.bytes();
+}
+
+std::size_t Stripe::close() {
+  MutexLock lock{mutex_};
+  // One holder of the region for each, before the last Handle of any can end.
+  std::size_t orphans = 0;
+  const auto orphan = [&](Ref ref) {
+    if (blocks_[ref].pins.fetch_or(Entry::kOrphan, std::memory_order_acq_rel) != 0) ++orphans;
+  };
+  order_.for_each(orphan);
+  for (Ref ref = limbo_first_; ref != kNoRef; ref = blocks_[ref].older) orphan(ref);
+  orphans += orphans_.count;
+  // Those that were given back before the close hold nothing.
+  for (Ref ref : {returned_, head_.close()}) {
+    for (; ref != kNoRef; ref = blocks_[ref].hint.load(std::memory_order_relaxed)) --orphans;
+  }
+  return orphans;
+}
+
+bool Stripe::check() const {
+  MutexLock lock{mutex_};
+  if (!arena_.check() || table_.entries() != order_.entries()) return false;
+  std::uint32_t listed = 0;
+  std::uint32_t timed = 0;
+  bool right = true;
+  // The analysis does not see through for_each that the lock is held.
+  order_.for_each([&](Ref ref) TIERCEL_NO_THREAD_SAFETY_ANALYSIS {
+    const Entry& entry = blocks_[ref];
+    ++listed;
+    timed += entry.is_timed() ? 1 : 0;
+    right =
+        right && entry.state() == Entry::State::kListed && lookup(tag_of(ref), entry.key()) == ref;
+  });
+  return right && listed == order_.entries() && timed == wheel_.entries();
 }
 
 }  // namespace tiercel::l1

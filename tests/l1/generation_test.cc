@@ -1,4 +1,4 @@
-// clear() and sweep(): generations, and memory given back in bounded steps.
+// clear(): generations, and the memory of what was cleared.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,79 +7,87 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "l1_test_support.h"
 
 namespace tiercel::l1 {
 namespace {
 
-using std::chrono::milliseconds;
 using testing::HasSubstr;
 
-void fill(LruCache& cache, int count, TimePoint expires_at = TimePoint::max()) {
-  for (int i = 0; i < count; ++i) {
-    ASSERT_TRUE(cache.insert(std::to_string(i), "value", {.expires_at = expires_at}));
-  }
+constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
+
+void fill(LruCache& cache, int count) {
+  for (int i = 0; i < count; ++i) ASSERT_TRUE(cache.insert(std::to_string(i), "value"));
 }
 
 TEST(LruCacheClear, KillsAllEntriesByMovingTheGeneration) {
   const auto cache = make_cache({});
+  EXPECT_EQ(cache->generation(), 1U);
   fill(*cache, 1000);
-  const Handle before = cache->find("7");
-  const std::uint64_t generation = cache->generation();
+  const Handle before = cache->pin("7");
   const Stats full = cache->stats();
   EXPECT_EQ(full.entries, 1000U);
 
   cache->clear();
-  EXPECT_EQ(cache->generation(), generation + 1);
-  EXPECT_NE(before.generation(), cache->generation());
+  EXPECT_EQ(cache->generation(), 2U);
+  EXPECT_EQ(before.generation(), 1U);
+  EXPECT_EQ(before.value(), "value");
   // Nothing was walked: the entries still stand, dead, until something meets them.
+  for (int i = 0; i < 500; ++i) EXPECT_FALSE(has(*cache, std::to_string(i)));
   EXPECT_EQ(cache->stats().entries, 1000U);
   EXPECT_EQ(cache->stats().bytes_charged, full.bytes_charged);
 
-  for (int i = 0; i < 500; ++i) EXPECT_FALSE(cache->find(std::to_string(i)));
-  EXPECT_EQ(cache->stats().entries, 500U);
-  EXPECT_EQ(cache->stats().evicted_cleared, 500U);
   EXPECT_FALSE(cache->erase("600"));  // It was gone already.
   EXPECT_FALSE(cache->erase_older("601", 1));
   ASSERT_TRUE(cache->insert("602", "new"));
-  EXPECT_EQ(cache->find("602").value(), "new");
-  EXPECT_EQ(cache->find("602").generation(), generation + 1);
+  EXPECT_EQ(read(*cache, "602"), "new");
+  EXPECT_EQ(cache->pin("602").generation(), 2U);
   const Stats stats = cache->stats();
-  EXPECT_EQ(stats.evicted_cleared, 503U);
+  EXPECT_EQ(stats.evicted_cleared, 3U);
   EXPECT_EQ(stats.replaced, 0U);
   EXPECT_EQ(stats.evicted_erased, 0U);
   EXPECT_TRUE(counters_balance(stats));
+  EXPECT_TRUE(cache->check());
 }
 
 TEST(LruCacheClear, RoomIsMadeFromDeadEntriesFirst) {
   const auto cache = make_cache({.capacity_bytes_max = 65536, .stripes = 1});
+  const std::string value(300, 'v');
   int count = 0;
   while (cache->stats().evicted_capacity == 0) {
-    ASSERT_TRUE(cache->insert(std::to_string(count++), "value"));
+    ASSERT_TRUE(cache->insert(std::to_string(count++), value));
   }
+  // Used or not makes no difference.
+  for (int i = 0; i < count; i += 3) (void)has(*cache, std::to_string(i));
   cache->clear();
   const std::uint64_t evicted = cache->stats().evicted_capacity;
-  for (int i = 0; i < count / 2; ++i) ASSERT_TRUE(cache->insert("new" + std::to_string(i), "v"));
+  for (int i = 0; i < count / 2; ++i) ASSERT_TRUE(cache->insert("new" + std::to_string(i), value));
   EXPECT_EQ(cache->stats().evicted_capacity, evicted);
   EXPECT_GT(cache->stats().evicted_cleared, 0U);
-  for (int i = 0; i < count / 2; ++i) EXPECT_TRUE(cache->find("new" + std::to_string(i)));
+  for (int i = 0; i < count / 2; ++i) EXPECT_TRUE(has(*cache, "new" + std::to_string(i)));
+  EXPECT_TRUE(counters_balance(cache->stats()));
 }
 
 TEST(LruCacheClear, AValueOfAnOlderGenerationIsNotPutIn) {
   const auto cache = make_cache({});
   const std::uint64_t noted = cache->generation();
   ASSERT_TRUE(cache->insert("k", "fetched in time", {.generation = noted}));
-  EXPECT_TRUE(cache->find("k"));
+  EXPECT_TRUE(has(*cache, "k"));
   cache->clear();
   // The fetch began before the clear and ended after it.
   EXPECT_TRUE(cache->insert("k", "late", {.generation = noted}));
-  EXPECT_FALSE(cache->find("k"));
+  EXPECT_FALSE(has(*cache, "k"));
   // And it does not disturb what is newer.
   ASSERT_TRUE(cache->insert("k", "new"));
-  EXPECT_TRUE(cache->insert("k", "late", {.generation = noted}));
-  EXPECT_EQ(cache->find("k").value(), "new");
+  for (const std::size_t size : {0U, 10U, 100U, 5000U, 50000U}) {
+    EXPECT_TRUE(cache->insert("k", std::string(size, 'x'), {.generation = noted}));
+    EXPECT_TRUE(cache->insert("k", std::string(size, 'x'), {.generation = 0}));
+    EXPECT_EQ(read(*cache, "k"), "new");
+  }
   EXPECT_TRUE(counters_balance(cache->stats()));
+  EXPECT_TRUE(cache->check());
 }
 
 TEST(LruCacheClear, AGenerationThatHasNotBeenIsRefused) {
@@ -89,77 +97,105 @@ TEST(LruCacheClear, AGenerationThatHasNotBeenIsRefused) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
   EXPECT_THAT(refused.error().message, HasSubstr("generation 2"));
-  EXPECT_FALSE(cache->find("k"));
+  EXPECT_FALSE(has(*cache, "k"));
   cache->clear();
-  EXPECT_FALSE(cache->find("k"));
+  EXPECT_FALSE(has(*cache, "k"));
 }
 
-TEST(LruCacheSweep, RemovesExpiredAndClearedEntriesOnly) {
-  ManualClock clock;
-  const auto cache = make_cache({.clock = &clock});
-  const std::uint64_t empty = cache->stats().bytes_charged;
-  fill(*cache, 1000, clock.now() + milliseconds{10});
-  ASSERT_TRUE(cache->insert("stays", "v", {.expires_at = clock.now() + milliseconds{11}}));
-  EXPECT_EQ(cache->sweep(std::numeric_limits<std::size_t>::max()), 0U);
-  clock.advance(milliseconds{10});
-  EXPECT_EQ(cache->sweep(std::numeric_limits<std::size_t>::max()), 1000U);
-  EXPECT_TRUE(cache->find("stays"));
-  EXPECT_EQ(cache->stats().evicted_expired, 1000U);
-
-  cache->clear();
-  EXPECT_EQ(cache->sweep(std::numeric_limits<std::size_t>::max()), 1U);
-  EXPECT_EQ(cache->stats().evicted_cleared, 1U);
-  EXPECT_EQ(cache->stats().entries, 0U);
-  EXPECT_EQ(cache->stats().bytes_charged, empty);
-  EXPECT_EQ(cache->sweep(std::numeric_limits<std::size_t>::max()), 0U);
-  EXPECT_EQ(cache->sweep(0), 0U);
+TEST(LruCacheClear, AVisitAndANestedVisitThatItComesInto) {
+  const auto cache = make_cache({});
+  ASSERT_TRUE(cache->insert("a", "1"));
+  ASSERT_TRUE(cache->insert("b", "2"));
+  EXPECT_TRUE(cache->visit("a", [&](const EntryView& hit) {
+    cache->clear();
+    EXPECT_EQ(hit.value(), "1");
+    EXPECT_EQ(hit.generation(), 1U);  // Shows that it is of before.
+    EXPECT_FALSE(has(*cache, "b"));
+    EXPECT_FALSE(has(*cache, "a"));
+    ASSERT_TRUE(cache->insert("a", "new"));
+    EXPECT_EQ(hit.value(), "1");
+    EXPECT_EQ(read(*cache, "a"), "new");
+  }));
 }
 
-TEST(LruCacheSweep, WalksNoMoreThanItIsToldAndGoesOnWhereItStopped) {
-  ManualClock clock;
-  const auto cache = make_cache({.stripes = 8, .clock = &clock});
-  fill(*cache, 1000, clock.now() + milliseconds{1});
-  clock.advance(milliseconds{1});
-  std::size_t removed = 0;
-  for (int call = 1; call <= 100; ++call) {
-    const std::size_t now_removed = cache->sweep(10);
-    EXPECT_EQ(now_removed, 10U) << "in call " << call;
-    removed += now_removed;
+TEST(LruCacheClear, DuringGetManyTheRestAreMisses) {
+  const auto cache = make_cache({});
+  std::vector<std::string> names;
+  for (int i = 0; i < 50; ++i) {
+    names.push_back(std::to_string(i));
+    ASSERT_TRUE(cache->insert(names.back(), "v"));
   }
-  EXPECT_EQ(removed, 1000U);
-  EXPECT_EQ(cache->sweep(10), 0U);
+  const std::vector<std::string_view> keys{names.begin(), names.end()};
+  std::size_t calls = 0;
+  EXPECT_EQ(cache->get_many(keys,
+                            [&](std::size_t index, const EntryView& hit) {
+                              EXPECT_EQ(index, calls++);
+                              EXPECT_EQ(hit.generation(), 1U);
+                              if (index == 9) cache->clear();
+                            }),
+            10U);
+  EXPECT_EQ(calls, 10U);
 }
 
-TEST(LruCacheSweep, ReachesEveryStripeThoughOneIsAlwaysInUse) {
-  ManualClock clock;
-  const auto cache = make_cache({.stripes = 4, .hash_seed = 1, .clock = &clock});
-  for (int i = 0; i < 400; ++i) ASSERT_TRUE(cache->insert("live" + std::to_string(i), "v"));
-  fill(*cache, 400, clock.now() + milliseconds{1});
-  clock.advance(milliseconds{1});
-  std::size_t removed = 0;
-  // Each step is followed by uses that move live entries ahead of the sweep again. 800 entries are
-  // walked one by one; the order of the LRU changes all the time.
-  for (int step = 0; step < 1000; ++step) {
-    removed += cache->sweep(1);
-    for (int i = 0; i < 8; ++i) {
-      ASSERT_TRUE(cache->find("live" + std::to_string((step * 8 + i) % 400)));
+TEST(LruCacheClear, ManyInARowCountEachEntryOnce) {
+  const auto cache = make_cache({.capacity_bytes_max = 65536, .stripes = 1});
+  for (int round = 0; round < 300; ++round) {
+    for (int i = 0; i < 20; ++i) {
+      ASSERT_TRUE(cache->insert(std::to_string(round % 7 * 10 + i), "value"));
     }
+    cache->clear();
+    if (round % 3 == 0) (void)cache->sweep(7);
+    ASSERT_TRUE(counters_balance(cache->stats()));
   }
-  EXPECT_EQ(removed, 400U);
-  EXPECT_EQ(cache->stats().entries, 400U);
+  (void)cache->sweep(kAll);
+  const Stats stats = cache->stats();
+  EXPECT_EQ(stats.entries, 0U);
+  EXPECT_EQ(stats.evicted_cleared, 300U * 20);
+  EXPECT_EQ(stats.evicted_capacity, 0U);
+  EXPECT_EQ(cache->generation(), 301U);
+  EXPECT_TRUE(cache->check());
 }
 
-TEST(LruCacheSweep, SurvivesTheRemovalOfTheEntryItStoodAt) {
+TEST(LruCacheSweep, RemovesClearedEntriesAndCountsThemAsCleared) {
   ManualClock clock;
-  const auto cache = make_cache({.stripes = 1, .clock = &clock});
-  fill(*cache, 100, clock.now() + milliseconds{1});
-  EXPECT_EQ(cache->sweep(10), 0U);  // Stands at "10" now.
-  EXPECT_TRUE(cache->erase("10"));
-  EXPECT_TRUE(cache->find("11"));  // Becomes the newest.
-  clock.advance(milliseconds{1});
-  EXPECT_EQ(cache->sweep(89), 89U);  // 12 to 99, then 11.
-  EXPECT_EQ(cache->stats().entries, 10U);
-  EXPECT_EQ(cache->sweep(10), 10U);
+  const auto cache = make_cache({.stripes = 4, .clock = &clock});
+  fill(*cache, 500);
+  const std::chrono::seconds second{1};
+  ASSERT_TRUE(cache->insert("timed", "v", {.expires_at = clock.now() + second}));
+  cache->clear();
+  ASSERT_TRUE(cache->insert("new", "v"));
+  ASSERT_TRUE(cache->insert("new and timed", "v", {.expires_at = clock.now() + second}));
+  clock.advance(second * 2);
+  EXPECT_EQ(cache->sweep(100), 100U);
+  EXPECT_EQ(cache->sweep(kAll), 402U);
+  EXPECT_EQ(cache->sweep(kAll), 0U);
+  const Stats stats = cache->stats();
+  EXPECT_EQ(stats.evicted_cleared, 501U);  // Also the timed one: it was dead before its deadline.
+  EXPECT_EQ(stats.evicted_expired, 1U);
+  EXPECT_EQ(stats.entries, 1U);
+  EXPECT_TRUE(has(*cache, "new"));
+  EXPECT_TRUE(cache->check());
+}
+
+// Eviction passes over what is pinned; that must not hide it from the sweep.
+TEST(LruCacheSweep, FindsClearedEntriesThatWerePinnedWhileOthersWereEvicted) {
+  const auto cache = make_cache({.capacity_bytes_max = 65536, .stripes = 1});
+  const std::string value(200, 'v');
+  std::vector<Handle> pins;
+  int count = 0;
+  while (cache->stats().evicted_capacity == 0) {
+    const std::string key = std::to_string(count++);
+    ASSERT_TRUE(cache->insert(key, value));
+    if (count % 5 == 0) pins.push_back(cache->pin(key));
+  }
+  cache->clear();
+  // Half a capacity of new entries, so that eviction has to look at what is dead.
+  for (int i = 0; i < count / 2; ++i) ASSERT_TRUE(cache->insert("new" + std::to_string(i), value));
+  pins.clear();
+  (void)cache->sweep(kAll);
+  EXPECT_EQ(cache->stats().entries, static_cast<std::uint64_t>(count / 2));
+  for (int i = 0; i < count / 2; ++i) EXPECT_TRUE(has(*cache, "new" + std::to_string(i)));
+  EXPECT_TRUE(cache->check());
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include "tiercel/base/executor.h"
 #include "tiercel/base/log.h"
 #include "tiercel/base/result.h"
+#include "tiercel/l1/lru_cache.h"
 #include "tiercel/l2/options.h"
 
 namespace tiercel {
@@ -34,11 +35,15 @@ struct CacheOptions {
   // --- L1
   // -------------------------------------------------------------------------------------------
 
-  // What L1 may hold, all overhead included (l1/lru_cache.h says what is charged). 4 KiB to 1 TiB.
+  // What L1 may hold, all overhead included (l1/lru_cache.h says what is charged). 64 KiB to 1 TiB.
   std::size_t l1_capacity_bytes_max = std::size_t{64} << 20;
-  // Locks that L1 is striped over: a power of two, 1 to 4096. One entry must fit capacity /
-  // stripes.
+  // Locks for changes that L1 is striped over: a power of two, 1 to 4096. One entry must fit half
+  // of capacity / stripes.
   std::size_t l1_stripes = 64;
+  // Which entry goes when L1 is full: see l1::Eviction.
+  l1::Eviction l1_eviction = l1::Eviction::kLru;
+  // 2 MiB pages for L1: faster, but all of the capacity becomes resident soon after the start.
+  bool l1_huge_pages = true;
 
   // --- how fresh
   // ------------------------------------------------------------------------------------
@@ -82,8 +87,7 @@ struct CacheOptions {
   std::size_t reads_waiting_max = 65536;
   // A larger value is refused with kInvalidArgument. 1 byte to 512 MiB (Redis' own limit, less the
   // header). Above queue_bytes_max of l2/options.h (64 MiB) a value cannot be sent. One that does
-  // not fit a stripe of L1 (a little under l1_capacity_bytes_max / l1_stripes) stays in Redis
-  // alone.
+  // not fit L1 (half of l1_capacity_bytes_max / l1_stripes) stays in Redis alone.
   std::size_t value_bytes_max = std::size_t{8} << 20;
   // Entries kept in the history stream in Redis, about. 16 to 100 M. Must be the same on all
   // instances.

@@ -1,41 +1,49 @@
 #pragma once
 
-// LruCache: the in-process tier. Bytes by key, in least-recently-used order, within an exact budget
-// of bytes, with a deadline (expires_at) and the caller's version for each entry.
+// LruCache: the in-process tier. Bytes by key, within an exact budget of bytes, least recently used
+// out first (or by an adaptive policy), with a deadline (expires_at) and the caller's version for
+// each entry. It knows nothing of Redis, leases or loaders: the `cache` module is built on it, and
+// is what most users want. docs/design/l1.md has the design at length, with a picture.
 //
-// The cache is divided into stripes by the key's hash. Each has its own lock, its own LRU order and
-// an equal share of the capacity, so "least recently used" is meant within a stripe. It knows
-// nothing of Redis, leases or loaders: the `cache` module is built on it, and is what most users
-// want.
+// The cache is divided into stripes by the key's hash. Each has a lock for changes, its own order
+// of recency and an equal, fixed share of the memory.
 //
-// Threads: any thread may call anything at any time, but the destructor, which must be the last
-// call. Nothing waits for anything but a stripe's lock, which is held for a bounded, short time: no
-// allocation, no free, no user code (the clock included) and no walk over more than a few dozen
-// entries happens under it. Calls on one key are linearizable.
+// Reads (try_get, visit, pin, get_many) take no lock, allocate nothing, make no system call and
+// wait for nobody. They write only to the reading thread's own cache lines and, if the entry has
+// not been used for a while, a stamp into the entry and its stripe's logical clock: plain stores,
+// of which some may get lost between threads. A thread's first read of all registers it, which may
+// allocate 64 bytes; they are used again by another thread when it ends.
 //
-// Memory: an entry is one allocation: header, value bytes, key bytes. Its charge is what the
-// allocator gives for it (malloc_usable_size and glibc's word before each block), not what was
-// asked. Charged as well: each stripe's own state and hash table, so an empty cache is not at 0.
-// The sum of all charges never exceeds capacity_bytes_max, at any moment, seen from any thread:
-// room is made before an entry goes in. Not charged: an entry that was evicted while a Handle pins
-// it (it belongs to the reader), an entry that insert has built and not yet put in (one for each
-// thread that inserts), removed entries for the moment until they are freed (a few dozen a thread),
-// and the LruCache object (under 200 bytes).
+// Changes (insert, erase, erase_older, sweep) take their stripe's lock for a bounded, short time:
+// no user code, no system call and no walk over more than a few dozen entries happens under it.
+// Calls on one key are linearizable. The lock is a leaf in the lock order.
 //
-// Hash: XXH3 seeded per process, so that nobody can choose keys that collide without the seed.
+// Why a reader can never see freed memory: hazard pointers (Michael, "Hazard Pointers: Safe Memory
+// Reclamation for Lock-Free Objects", 2004). A reader announces an entry before it looks inside and
+// then asks again whether the table still leads to it; what has left the table is reused only after
+// a barrier on all threads' processors (membarrier(2)) and if nobody has announced it.
+//
+// Memory: the capacity is one mapping, reserved at the start; pages become resident as they are
+// first used. Everything lives in it and is charged: entries with header, padding and slack,
+// tables, free lists, the stripes themselves, evicted entries that are not reusable yet or that a
+// Handle still pins. So neither the sum of charges nor resident memory can exceed
+// capacity_bytes_max. An entry costs 28 bytes and up to 14 of padding beside its key and value, 8
+// more with a version, 16 more with a deadline; and about 12 in the table.
 //
 // Example (compiled in tests/l1/lru_cache_test.cc):
 //
 //   auto cache = LruCache::create({.capacity_bytes_max = 1 << 20});
 //   if (!cache) return cache.error();
 //   if (auto put = (*cache)->insert("user:7", "Ada", {.version = 3}); !put) log(put.error());
-//   if (Handle hit = (*cache)->find("user:7")) use(hit.value(), hit.version());
+//   (*cache)->visit("user:7", [](const EntryView& hit) { use(hit.value(), hit.version()); });
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -45,30 +53,46 @@
 namespace tiercel::l1 {
 
 struct Entry;
+struct HitCounter;
+struct ReaderRecord;
+class RegionHead;
+class Region;
 class Stripe;
 
+// kLru: the least recently used entry of a stripe goes first (docs/design/l1.md says how exactly).
+// kAdaptive: a policy that learns from the traffic whether recency or frequency pays; resists
+// scans; for when the hit ratio matters more than LRU order. A hit costs a little more.
+enum class Eviction : std::uint8_t { kLru, kAdaptive };
+
 struct Options {
-  // Bytes that all charges together may reach. Range 4 KiB to 1 TiB. More keeps more entries; the
-  // memory is taken as entries come, not at the start (but for 0.15 %, the tables' directories).
+  // Bytes that all charges together may reach, and resident memory with them. Range 64 KiB to
+  // 1 TiB, at most 8 GiB a stripe.
   std::size_t capacity_bytes_max = std::size_t{64} << 20;
 
   // At most so many stripes: a power of two, range 1 to 4096. The cache halves the number while a
-  // stripe would get less than 64 KiB. More lets more threads in side by side; less allows larger
-  // entries (one must fit into a stripe) and an LRU order closer to that of the whole.
+  // stripe would get less than 64 KiB. More lets more threads change things side by side; less
+  // allows larger entries (one must fit into a stripe) and an order closer to that of the whole.
   std::size_t stripes = 64;
+
+  Eviction eviction = Eviction::kLru;
+
+  // Asks the kernel for 2 MiB pages: random access over a large cache is up to twice as fast. But
+  // then memory becomes resident in pieces of that size, so soon after the start all of it.
+  bool huge_pages = true;
 
   // Seed of the hash. nullopt: from the operating system's entropy, which is what production
   // wants. A number makes placement repeatable for a test, and lets attackers choose collisions.
   std::optional<std::uint64_t> hash_seed = std::nullopt;
 
-  // What expires_at is compared with. Must outlive the cache. Never null.
+  // What expires_at is compared with. Must outlive the cache. Never null. It is read at each hit of
+  // an entry that has a deadline, and not for others.
   const Clock* clock = &Clock::system();
 };
 
 // Errors: kInvalidArgument, with the field's name and range.
 Result<void> validate(const Options& options);
 
-// What the caller attaches to an entry; given back by its Handle.
+// What the caller attaches to an entry.
 struct EntryMeta {
   // The caller's; 0 means unknown. The cache uses it in erase_older only: insert does not compare.
   std::uint64_t version = 0;
@@ -76,7 +100,7 @@ struct EntryMeta {
   // From this moment on, on Options::clock, the entry counts as a miss. max(): never.
   TimePoint expires_at = TimePoint::max();
 
-  // The caller's, uninterpreted (for instance: this is a negative entry).
+  // The caller's, uninterpreted (for instance: this is a negative entry). 0 to kFlagsMax.
   std::uint32_t flags = 0;
 
   // The generation() to which the value belongs. A caller that fetches a value notes generation()
@@ -85,20 +109,48 @@ struct EntryMeta {
   std::optional<std::uint64_t> generation = std::nullopt;
 };
 
+inline constexpr std::uint32_t kFlagsMax = 15;
+inline constexpr std::size_t kKeyBytesMax = 65535;
+
+// An entry as its reader sees it: no copy. Valid as long as what gave it out says.
+class EntryView {
+ public:
+  [[nodiscard]] std::string_view key() const noexcept;
+  // data() is aligned to 8 bytes, also for an empty value, so that words can be read in place.
+  [[nodiscard]] std::string_view value() const noexcept { return value_; }
+  [[nodiscard]] std::uint64_t version() const noexcept;
+  [[nodiscard]] TimePoint expires_at() const noexcept;
+  [[nodiscard]] std::uint32_t flags() const noexcept;
+  // LruCache::generation() to which the entry belongs. A reader that must not use what was cleared
+  // after its read compares it with the cache's current one.
+  [[nodiscard]] std::uint64_t generation() const noexcept { return generation_; }
+
+ private:
+  friend class LruCache;
+  friend class Handle;
+
+  const Entry* entry_ = nullptr;
+  std::string_view value_;
+  std::uint64_t generation_ = 0;
+};
+
 // A pinned entry. Its bytes stay valid and unchanged while the Handle lives, also after the entry
 // was replaced, evicted or cleared and after the cache was destroyed. Costs one atomic increment
-// and decrement. Keep it for the length of a request, not for ever: pinned memory is not charged.
+// and one decrement. Keep it for the length of a request, not for ever: the memory stays charged to
+// the cache, which works around it.
 //
 // Threads: an ordinary value (one thread at a time); it may be moved to, and destroyed on, any
-// thread. The accessors need a Handle that is not empty; calling one on an empty Handle aborts.
+// thread. The accessors need a Handle that is not empty; calling one on an empty Handle is a bug.
 class Handle {
  public:
   Handle() noexcept = default;
-  Handle(Handle&& other) noexcept : entry_(std::exchange(other.entry_, nullptr)) {}
+  Handle(Handle&& other) noexcept
+      : view_(std::exchange(other.view_, {})), home_(std::exchange(other.home_, nullptr)) {}
   Handle& operator=(Handle&& other) noexcept {
     if (this != &other) {
       reset();
-      entry_ = std::exchange(other.entry_, nullptr);
+      view_ = std::exchange(other.view_, {});
+      home_ = std::exchange(other.home_, nullptr);
     }
     return *this;
   }
@@ -107,26 +159,27 @@ class Handle {
   ~Handle() { reset(); }
 
   // False for a miss, after a move and after reset.
-  explicit operator bool() const noexcept { return entry_ != nullptr; }
+  explicit operator bool() const noexcept { return home_ != nullptr; }
 
-  [[nodiscard]] std::string_view key() const noexcept;
-  // data() is aligned to 8 bytes, also for an empty value, so that words can be read in place.
-  [[nodiscard]] std::string_view value() const noexcept;
-  [[nodiscard]] std::uint64_t version() const noexcept;
-  [[nodiscard]] TimePoint expires_at() const noexcept;
-  [[nodiscard]] std::uint32_t flags() const noexcept;
-  // LruCache::generation() to which the entry belongs. A reader that must not use what was cleared
-  // after its find compares it with the cache's current one.
-  [[nodiscard]] std::uint64_t generation() const noexcept;
+  [[nodiscard]] const EntryView& view() const noexcept { return view_; }
+  [[nodiscard]] std::string_view key() const noexcept { return view_.key(); }
+  [[nodiscard]] std::string_view value() const noexcept { return view_.value(); }
+  [[nodiscard]] std::uint64_t version() const noexcept { return view_.version(); }
+  [[nodiscard]] TimePoint expires_at() const noexcept { return view_.expires_at(); }
+  [[nodiscard]] std::uint32_t flags() const noexcept { return view_.flags(); }
+  [[nodiscard]] std::uint64_t generation() const noexcept { return view_.generation(); }
 
-  // Lets go of the entry; every view of it ends. Frees the memory if it was the last holder.
-  void reset() noexcept;
+  // Lets go of the entry; every view of it ends.
+  void reset() noexcept {
+    if (home_ != nullptr) unpin();
+  }
 
  private:
   friend class LruCache;
-  explicit Handle(Entry* pinned) noexcept : entry_(pinned) {}
+  void unpin() noexcept;
 
-  Entry* entry_ = nullptr;
+  EntryView view_;
+  RegionHead* home_ = nullptr;
 };
 
 // Counters since the start, then sizes now. Each entry that went in is still there or left for one
@@ -134,7 +187,7 @@ class Handle {
 // evicted_cleared, in each stripe at each moment.
 struct Stats {
   std::uint64_t hits = 0;
-  std::uint64_t misses = 0;   // Expired and cleared entries that find met are misses.
+  std::uint64_t misses = 0;   // Expired and cleared entries that a read met are misses.
   std::uint64_t inserts = 0;  // Those that were refused are not counted here.
   std::uint64_t replaced = 0;
   std::uint64_t evicted_capacity = 0;  // To make room; also if nobody had noticed it expired.
@@ -145,34 +198,79 @@ struct Stats {
   std::uint64_t refused_overloaded = 0;
 
   std::uint64_t entries = 0;        // With expired and cleared ones that nothing has met yet.
-  std::uint64_t bytes_charged = 0;  // Of those, of the tables and of the stripes.
+  std::uint64_t bytes_charged = 0;  // All charges: see "Memory" above.
 };
 
 class LruCache {
  public:
-  // Errors: kInvalidArgument as from validate; kOverloaded when the memory for the stripes is not
-  // to be had.
+  // Errors: kInvalidArgument as from validate; kOverloaded when the memory is not to be had.
   static Result<std::unique_ptr<LruCache>> create(const Options& options);
+
+  // No call may begin once the destructor has, and all that have begun must be over, but for visits
+  // whose visitor is running: they are waited for (so destroying the cache inside its own visit
+  // never ends). Handles stay valid. O(entries).
   ~LruCache();
   LruCache(const LruCache&) = delete;
   LruCache& operator=(const LruCache&) = delete;
 
+  // --- Reads. A key that is absent, expired (by the clock, read during the call) or cleared is a
+  // --- miss. A hit makes the entry the most recently used.
+
+  // Copies the value into `out` and returns its size. If it is larger than `out`, nothing is copied
+  // and the size tells how much it takes. nullopt: a miss.
+  [[nodiscard]] std::optional<std::size_t> try_get(std::string_view key,
+                                                   std::span<char> out) noexcept;
+
+  // Calls visitor(const EntryView&) on a hit, on this thread, and returns true. The view and its
+  // spans are valid during the call only. The visitor may use this cache and others (insert
+  // included); what it throws comes out of here. While it runs, the entry's memory cannot be
+  // reused, so it should be quick; nothing else is held up.
+  template <typename Visitor>
+  bool visit(std::string_view key, Visitor&& visitor) {
+    const Reading reading{*this, key};
+    if (!reading) return false;
+    std::forward<Visitor>(visitor)(reading.view());
+    return true;
+  }
+
+  // The entry, pinned, or an empty Handle.
+  [[nodiscard]] Handle pin(std::string_view key) noexcept;
+
+  // visit for each of `keys`: visitor(index, const EntryView&) for each hit, in the order of the
+  // keys; returns the number of hits. Hashes, then touches the memory of up to 32 keys at once
+  // before it reads any, so that their latencies overlap. Not one moment for all keys.
+  template <typename Visitor>
+  std::size_t get_many(std::span<const std::string_view> keys, Visitor&& visitor) {
+    std::size_t hits = 0;
+    const InUse in_use{*this};
+    for (std::size_t begin = 0; begin < keys.size(); begin += kBatch) {
+      const auto batch = keys.subspan(begin, std::min(kBatch, keys.size() - begin));
+      Probe probes[kBatch];
+      look_ahead(batch, probes);
+      for (std::size_t i = 0; i < batch.size(); ++i) {
+        const Reading reading{*this, batch[i], probes[i]};
+        if (!reading) continue;
+        ++hits;
+        visitor(begin + i, reading.view());
+      }
+    }
+    return hits;
+  }
+
+  // --- Changes.
+
   // Copies both and puts them in as the most recently used entry, in place of an older entry of
-  // the same key. Evicts the least recently used entries of the stripe first, as many as it takes:
-  // that is the cost beside O(1), paid in bounded steps between which others can work. If
-  // meta.generation is not the current one any more, the call counts as one just before the
-  // clear(): it succeeds and changes nothing.
+  // the same key. Entries are evicted before, as many as it takes: that is the cost beside O(1),
+  // paid in bounded steps between which others can work. If meta.generation is not the current one
+  // any more, the call counts as one just before the clear(): it succeeds and changes nothing.
   //
   // Errors, after each of which the key has no entry (an old value must not outlive the attempt to
   // replace it):
-  //   kInvalidArgument  the entry's charge is over entry_bytes_max(), or meta.generation has not
-  //                     been yet;
-  //   kOverloaded       no memory, or other threads kept filling the room that was being made.
+  //   kInvalidArgument  the entry's charge is over entry_bytes_max(), the key over kKeyBytesMax,
+  //                     the flags over kFlagsMax, or meta.generation has not been yet;
+  //   kOverloaded       Handles or visits hold the memory that is needed, or other threads kept
+  //                     filling the room that was being made.
   Result<void> insert(std::string_view key, std::string_view value, const EntryMeta& meta = {});
-
-  // The entry, pinned, and now the most recently used of its stripe; or an empty Handle. Entries
-  // that have expired (the clock is read once, as the call begins) or were cleared are removed.
-  [[nodiscard]] Handle find(std::string_view key);
 
   // True if there was an entry, which might have expired unnoticed; a cleared one does not count.
   bool erase(std::string_view key);
@@ -181,9 +279,9 @@ class LruCache {
   // always erased. For an invalidation that says which version replaced the value.
   bool erase_older(std::string_view key, std::uint64_t version);
 
-  // O(1): moves the generation. Every entry of older ones is dead at once: no find that begins
-  // after clear() has returned can return it. The memory comes back as inserts, finds and sweeps
-  // meet the dead entries, which are the first to be evicted.
+  // O(1): moves the generation. Every entry of older ones is dead at once: no read that begins
+  // after clear() has returned can return it. The memory comes back as inserts and sweeps meet the
+  // dead entries, which are the first to be evicted.
   void clear() noexcept;
 
   // Starts at 1; each clear() adds one.
@@ -191,42 +289,94 @@ class LruCache {
     return generation_.load(std::memory_order_acquire);
   }
 
-  // Looks at up to `entries_max` entries, in pieces of a few dozen under the lock, from where the
-  // last call stopped, and removes those that have expired or were cleared; returns how many. Twice
-  // the number of entries, or more, covers the whole cache. For a background thread; several at
-  // once do no harm.
+  // Removes up to `entries_max` entries that have expired or were cleared, O(1) each, in pieces of
+  // a few dozen under the lock; returns how many. What has expired is found at once if its deadline
+  // is near, later (about an eighth of its whole life, if sweep is called regularly) if that was
+  // long: reads are exact, this only gives memory back. For a background thread; several at once do
+  // no harm.
   std::size_t sweep(std::size_t entries_max);
 
   // The sum over the stripes, taken one after the other: exact for each, not one instant for all.
-  // O(stripes).
+  // Hits and misses are counted by each thread for itself. O(stripes).
   [[nodiscard]] Stats stats() const;
 
-  // The largest charge that one entry may have: what a stripe can hold when its table has its full
-  // size and nothing else is in. Constant. An entry's charge is its key and value bytes and about
-  // 100 more.
+  // The largest charge that one entry may have: half of a stripe's share. Constant.
   [[nodiscard]] std::size_t entry_bytes_max() const noexcept { return entry_bytes_max_; }
 
   [[nodiscard]] std::size_t capacity_bytes_max() const noexcept { return capacity_bytes_max_; }
   // In use, after the halving described at Options::stripes.
   [[nodiscard]] std::size_t stripes() const noexcept { return stripe_mask_ + 1; }
 
+  // Whether the inside is as it should be: tables, lists and memory agree. Holds up changes.
+  // O(entries); for tests.
+  [[nodiscard]] bool check() const;
+
  private:
-  struct Place;  // Where a key belongs: its hash and its stripe.
+  static constexpr std::size_t kBatch = 32;
 
-  LruCache(const Options& options, std::size_t stripe_count, std::unique_ptr<Stripe[]> stripes);
+  struct Place;  // Where a key belongs: its tag and its stripe.
+
+  // What get_many found out about a key ahead of reading it.
+  struct Probe {
+    Stripe* stripe;
+    std::uint32_t tag;
+    const std::atomic<std::uint64_t>* place;  // Where it is likely to be, or null,
+    std::uint64_t word;                       // and what stood there.
+  };
+
+  // Holds an entry for the length of a visit. One thread's are nested, so its last one ends first.
+  class Reading {
+   public:
+    Reading(LruCache& cache, std::string_view key) noexcept;
+    Reading(LruCache& cache, std::string_view key, const Probe& probe) noexcept;
+    Reading(const Reading&) = delete;
+    Reading& operator=(const Reading&) = delete;
+    ~Reading();
+    explicit operator bool() const noexcept { return view_.entry_ != nullptr; }
+    [[nodiscard]] const EntryView& view() const noexcept { return view_; }
+
+   private:
+    void begin(LruCache& cache, std::string_view key, const Probe& probe) noexcept;
+
+    ReaderRecord& thread_;
+    EntryView view_;
+    Handle pin_;  // What holds it where visits are nested too deep to be announced.
+  };
+
+  // Lets the destructor wait for a get_many, also while it holds no entry.
+  class InUse {
+   public:
+    explicit InUse(const LruCache& cache) noexcept;
+    InUse(const InUse&) = delete;
+    InUse& operator=(const InUse&) = delete;
+    ~InUse();
+
+   private:
+    ReaderRecord& thread_;
+    const bool announced_;
+  };
+
+  LruCache(const Options& options, Region& region, std::size_t stripe_count);
   [[nodiscard]] Place place(std::string_view key) const noexcept;
+  [[nodiscard]] Probe probe(std::string_view key) const noexcept;
+  [[nodiscard]] bool is_live(const Entry& entry, std::uint64_t& current) const noexcept;
+  [[nodiscard]] EntryView find(const Probe& probe, std::string_view key, ReaderRecord& thread,
+                               std::atomic<const void*>& slot) const noexcept;
+  void look_ahead(std::span<const std::string_view> keys, Probe* probes) const noexcept;
   Error refuse_too_large(std::string_view key, const Place& place, std::size_t charge);
-  Error refuse_overloaded(std::string_view key, const Place& place, const char* reason);
 
-  // Constant after construction.
+  // Constant after construction. What the pointers lead to lies in the region.
   const Clock& clock_;
   const std::size_t capacity_bytes_max_;
   const std::uint64_t hash_seed_;
   const std::size_t stripe_mask_;
-  const std::unique_ptr<Stripe[]> stripes_;
+  Region& region_;
+  Stripe* const stripes_;
+  HitCounter* const counters_;
+  const std::size_t stripe_bytes_;
   const std::size_t entry_bytes_max_;
 
-  std::atomic<std::uint64_t> generation_{1};
+  alignas(64) std::atomic<std::uint64_t> generation_{1};
   std::atomic<std::size_t> sweep_stripe_{0};  // Where sweep goes on.
 };
 

@@ -1,0 +1,35 @@
+#pragma once
+
+// The real cache, in the place of a reference policy: try_get and, after a miss, insert.
+//
+// Its capacity is in bytes, and some of it goes elsewhere: to the hash table, to what is kept free,
+// to the policy's own memory. So the capacity at which it holds a wanted number of entries is found
+// by trying.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "hitratio_lists.h"
+#include "tiercel/l1/lru_cache.h"
+
+namespace tiercel::bench {
+
+class Engine {
+ public:
+  // Empty, of one stripe; will hold `entries` entries when full, or as near as it gets. `seed` is
+  // that of the hash, on which depends which accesses the adaptive policy learns from.
+  Engine(std::size_t entries, l1::Eviction policy, std::uint64_t seed);
+
+  bool access(Id id);
+
+  // How many it holds by now.
+  [[nodiscard]] std::size_t entries() const { return cache_->stats().entries; }
+
+ private:
+  std::unique_ptr<l1::LruCache> cache_;
+  std::string value_;
+};
+
+}  // namespace tiercel::bench
