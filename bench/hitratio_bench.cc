@@ -26,11 +26,9 @@ constexpr const char* kAbout =
     "distinct ids. Synthetic traces run in any case.";
 
 constexpr const char* kHelpOnColumns =
-    "Columns: the references (WTLFU and WTLF10: W-TinyLFU with a window of 1 % and of 10 %; "
-    "BELADY\n"
-    "knows the future); the cache's own, each with the count of entries that it held; differences\n"
-    "in percentage points: ADAPT less the best reference but BELADY, ADAPT less the reference "
-    "LRU,\n"
+    "Columns: the references (WTLFU, WTLF10: W-TinyLFU with a window of 1 %, of 10 %; BELADY knows\n"
+    "the future); the cache's own, each with the entries that it held on average; differences in\n"
+    "percentage points: ADAPT less the best reference but BELADY, ADAPT less the reference LRU,\n"
     "the cache's LRU less the reference LRU.";
 
 template <typename Policy>

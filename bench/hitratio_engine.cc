@@ -105,7 +105,17 @@ Engine::Engine(std::size_t entries, l1::Eviction policy, std::uint64_t seed) {
 bool Engine::access(Id id) {
   if (cache_->try_get(key_of(id), {})) return true;
   TIERCEL_CHECK(cache_->insert(key_of(id), value_));
+  constexpr std::size_t kInsertsPerCount = 16;
+  if (++inserts_ % kInsertsPerCount != 0) return false;
+  const l1::Stats stats = cache_->stats();
+  if (stats.evicted_capacity == 0) return false;
+  sum_ += stats.entries;
+  ++counted_;
   return false;
+}
+
+std::size_t Engine::entries() const {
+  return counted_ == 0 ? cache_->stats().entries : (sum_ + counted_ / 2) / counted_;
 }
 
 }  // namespace tiercel::bench

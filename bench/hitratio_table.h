@@ -23,7 +23,7 @@ struct Row {
   double belady = 0;
   double engine_lru = 0;
   double engine_adaptive = 0;
-  std::size_t engine_lru_size = 0;  // At the end.
+  std::size_t engine_lru_size = 0;  // On average.
   std::size_t engine_adaptive_size = 0;
 
   [[nodiscard]] double adaptive_to_best() const;

@@ -144,7 +144,7 @@ class AdaptiveOrder {
     std::swap(committee_, growth.committee);
     shadow_entries_ = growth.shadow_entries_wanted;
     sample_log_ = 0;
-    while ((entries() + 1) >> sample_log_ > shadow_entries_) ++sample_log_;
+    while (shadow_entries_ << sample_log_ <= entries() + 1) ++sample_log_;
     sample_mask_.store((1U << sample_log_) - 1, std::memory_order_relaxed);
     observed_ = 0;
     sampled_average_ = 0;

@@ -208,17 +208,44 @@ void prefetch(const Entry& entry) noexcept {
   return view;
 }
 
-std::optional<std::size_t> LruCache::try_get(std::string_view key, std::span<char> out) noexcept {
-  const Probe at = probe(key);
-  if (at.place != nullptr) prefetch(at.stripe->entry_of(at.word));
+// The usual hit, straight on: every instruction less lets the processor begin the next read
+// earlier, while this one still waits for memory. Everything else goes the long way.
+std::size_t LruCache::copy(std::string_view key, std::span<char> out) noexcept {
+  const std::uint64_t hash = key_hash(key, hash_seed_);
+  Stripe& stripe = stripes_[(hash >> kStripeShift) & stripe_mask_];
+  const auto tag = static_cast<std::uint32_t>(hash);
+  std::uint64_t word = 0;
+  const HashTable::Word* place = stripe.guess(tag, word);
   ReaderRecord& thread = hazard::this_thread();
   auto& slot = thread.brief_slot();
-  const EntryView view = find(at, key, thread, slot);
-  if (view.entry_ == nullptr) return std::nullopt;
-  const std::size_t size = view.value_.size();
-  if (size <= out.size() && size > 0) std::memcpy(out.data(), view.value_.data(), size);
+  if (place != nullptr) [[likely]] {
+    prefetch(stripe.entry_of(word));
+    const Entry* entry = stripe.announced(word, *place, slot);
+    std::uint64_t current = 0;
+    if (entry != nullptr && entry->has_key(key) && is_live(*entry, current)) [[likely]] {
+      HitCounter::count(counters_, thread, true);
+      stripe.use(*entry, tag);
+      return copy_out(*entry, out, slot);
+    }
+  }
+  return copy_thoroughly({&stripe, tag, nullptr, 0}, key, out, thread);
+}
+
+inline std::size_t LruCache::copy_out(const Entry& entry, std::span<char> out,
+                                      std::atomic<const void*>& slot) noexcept {
+  const std::string_view value = entry.value();
+  if (value.size() <= out.size() && !value.empty()) {
+    std::memcpy(out.data(), value.data(), value.size());
+  }
   hazard::withdraw(slot);
-  return size;
+  return value.size();
+}
+
+std::size_t LruCache::copy_thoroughly(const Probe& probe, std::string_view key, std::span<char> out,
+                                      ReaderRecord& thread) noexcept {
+  auto& slot = thread.brief_slot();
+  const EntryView view = find(probe, key, thread, slot);
+  return view.entry_ == nullptr ? kMiss : copy_out(*view.entry_, out, slot);
 }
 
 Handle LruCache::pin(std::string_view key) noexcept {

@@ -219,7 +219,10 @@ class LruCache {
   // Copies the value into `out` and returns its size. If it is larger than `out`, nothing is copied
   // and the size tells how much it takes. nullopt: a miss.
   [[nodiscard]] std::optional<std::size_t> try_get(std::string_view key,
-                                                   std::span<char> out) noexcept;
+                                                   std::span<char> out) noexcept {
+    const std::size_t size = copy(key, out);
+    return size == kMiss ? std::nullopt : std::optional{size};
+  }
 
   // Calls visitor(const EntryView&) on a hit, on this thread, and returns true. The view and its
   // spans are valid during the call only. The visitor may use this cache and others (insert
@@ -313,6 +316,7 @@ class LruCache {
 
  private:
   static constexpr std::size_t kBatch = 32;
+  static constexpr std::size_t kMiss = ~std::size_t{0};  // No value is as large.
 
   struct Place;  // Where a key belongs: its tag and its stripe.
 
@@ -362,6 +366,13 @@ class LruCache {
   [[nodiscard]] bool is_live(const Entry& entry, std::uint64_t& current) const noexcept;
   [[nodiscard]] EntryView find(const Probe& probe, std::string_view key, ReaderRecord& thread,
                                std::atomic<const void*>& slot) const noexcept;
+  static std::size_t copy_out(const Entry& entry, std::span<char> out,
+                              std::atomic<const void*>& slot) noexcept;
+  // try_get; kMiss for a miss. (An optional would be put together in memory here, byte by byte,
+  // and read as words, which stalls.)
+  [[nodiscard]] std::size_t copy(std::string_view key, std::span<char> out) noexcept;
+  [[nodiscard]] std::size_t copy_thoroughly(const Probe& probe, std::string_view key,
+                                            std::span<char> out, ReaderRecord& thread) noexcept;
   void look_ahead(std::span<const std::string_view> keys, Probe* probes) const noexcept;
   Error refuse_too_large(std::string_view key, const Place& place, std::size_t charge);
 
