@@ -26,10 +26,10 @@ constexpr const char* kAbout =
     "distinct ids. Synthetic traces run in any case.";
 
 constexpr const char* kHelpOnColumns =
-    "Columns: the references (WTLFU, WTLF10: W-TinyLFU with a window of 1 %, of 10 %; BELADY knows\n"
-    "the future); the cache's own, each with the entries that it held on average; differences in\n"
-    "percentage points: ADAPT less the best reference but BELADY, ADAPT less the reference LRU,\n"
-    "the cache's LRU less the reference LRU.";
+    "Columns: the references (WTLFU, WTLF10: W-TinyLFU with a window of 1 % and of 10 %; BELADY\n"
+    "knows the future); the cache's own, each with the entries that it held on average; then\n"
+    "differences in percentage points: ADAPT less the best reference but BELADY, ADAPT less the\n"
+    "reference LRU, the cache's LRU less the reference LRU.";
 
 template <typename Policy>
 double miss_percent(Policy&& policy, const std::vector<Id>& ids) {

@@ -54,6 +54,8 @@ namespace tiercel::l1 {
 struct Growth {
   std::size_t lines_wanted = 0;
   std::size_t shadow_entries_wanted = 0;
+  std::size_t entries = 0;            // When it was asked for,
+  std::size_t committees_before = 0;  // and how many committees there had been.
   std::unique_ptr<HistoryLine[]> lines;
   std::unique_ptr<Committee> committee;
 
@@ -132,6 +134,8 @@ class AdaptiveOrder {
     Growth growth;
     growth.lines_wanted = order_.history().lines_wanted(entries() + 1);
     if (!shadows_fit()) growth.shadow_entries_wanted = shadow_entries_for(entries() + 1);
+    growth.entries = entries() + 1;
+    growth.committees_before = committees_;
     return growth;
   }
 
@@ -140,11 +144,14 @@ class AdaptiveOrder {
   void accept(Growth& growth) noexcept {
     const bool lines_fit = growth.lines_wanted == order_.history().lines_wanted(entries() + 1);
     if (growth.lines != nullptr && lines_fit) order_.history().add_piece(std::move(growth.lines));
-    if (growth.committee == nullptr || shadows_fit()) return;
+    if (growth.committee == nullptr || growth.committees_before != committees_) return;
+    ++committees_;
     std::swap(committee_, growth.committee);
     shadow_entries_ = growth.shadow_entries_wanted;
     sample_log_ = 0;
-    while (shadow_entries_ << sample_log_ <= entries() + 1) ++sample_log_;
+    // By the entries there were when it was asked for: room for the shadows was made by evicting
+    // some, and so few may be left that it would seem too large, and be asked for again.
+    while (shadow_entries_ << sample_log_ <= growth.entries) ++sample_log_;
     sample_mask_.store((1U << sample_log_) - 1, std::memory_order_relaxed);
     observed_ = 0;
     sampled_average_ = 0;
@@ -198,6 +205,7 @@ class AdaptiveOrder {
   ModalOrder<Nodes, 72> order_;  // 72 pieces of lines are enough for 67 million entries.
   std::unique_ptr<Committee> committee_;
   Election election_;
+  std::size_t committees_ = 0;  // So far.
   std::size_t shadow_entries_ = 0;
   unsigned sample_log_ = 0;
   std::atomic<std::uint32_t> sample_mask_{0};

@@ -163,7 +163,8 @@ TEST(EvictionPolicy, ItsMemoryIsCharged) {
   const auto lru = make_cache({.capacity_bytes_max = 4096 * kKiB, .stripes = 1});
   const auto adaptive = adaptive_cache(4096 * kKiB);
   for (const auto& cache : {lru.get(), adaptive.get()}) {
-    for (int i = 0; i < 10'000; ++i) ASSERT_TRUE(cache->insert(key_of(10'000 + i), "value"));
+    for (std::uint64_t i = 0; i < 10'000; ++i)
+      ASSERT_TRUE(cache->insert(key_of(10'000 + i), "value"));
   }
   ASSERT_GE(adaptive->stats().entries, 9'990U);  // A few buckets of the table were full.
   const std::uint64_t more = adaptive->stats().bytes_charged - lru->stats().bytes_charged;
@@ -209,13 +210,14 @@ TEST(EvictionPolicy, ClearedEntriesAreGoneAtOnceAndSweptInFull) {
   const std::string value(100, 'v');
   Random random{3};
   // Some of them used, so that they stand on different lists.
-  for (int i = 0; i < 20'000; ++i) (void)use(*cache, key_of(random.below(2000)), value);
+  for (std::uint64_t i = 0; i < 20'000; ++i) (void)use(*cache, key_of(random.below(2000)), value);
   const std::uint64_t old_ones = cache->stats().entries;
   cache->clear();
-  for (int i = 0; i < 2000; ++i) ASSERT_FALSE(has(*cache, key_of(i)));
-  for (int i = 0; i < 300; ++i) ASSERT_TRUE(cache->insert("new " + std::to_string(i), value));
+  for (std::uint64_t i = 0; i < 2000; ++i) ASSERT_FALSE(has(*cache, key_of(i)));
+  for (std::uint64_t i = 0; i < 300; ++i)
+    ASSERT_TRUE(cache->insert("new " + std::to_string(i), value));
   // Cleared ones made room for those; the rest is found by sweeping.
-  for (int i = 0; i < 300; ++i) EXPECT_TRUE(has(*cache, "new " + std::to_string(i)));
+  for (std::uint64_t i = 0; i < 300; ++i) EXPECT_TRUE(has(*cache, "new " + std::to_string(i)));
   (void)cache->sweep(old_ones);
   EXPECT_EQ(cache->stats().entries, 300U);
   EXPECT_EQ(cache->stats().evicted_cleared, old_ones);
@@ -226,10 +228,11 @@ TEST(EvictionPolicy, ExpiredEntriesAreMissesAndSwept) {
   ManualClock clock;
   const auto cache = adaptive_cache(256 * kKiB, 1, clock);
   const TimePoint soon = clock.now() + milliseconds{100};
-  for (int i = 0; i < 200; ++i) ASSERT_TRUE(cache->insert(key_of(i), "v", {.expires_at = soon}));
-  for (int i = 200; i < 400; ++i) ASSERT_TRUE(cache->insert(key_of(i), "v"));
+  for (std::uint64_t i = 0; i < 200; ++i)
+    ASSERT_TRUE(cache->insert(key_of(i), "v", {.expires_at = soon}));
+  for (std::uint64_t i = 200; i < 400; ++i) ASSERT_TRUE(cache->insert(key_of(i), "v"));
   clock.advance(milliseconds{200});
-  for (int i = 0; i < 400; ++i) EXPECT_EQ(has(*cache, key_of(i)), i >= 200);
+  for (std::uint64_t i = 0; i < 400; ++i) EXPECT_EQ(has(*cache, key_of(i)), i >= 200);
   EXPECT_EQ(cache->sweep(1000), 200U);
   EXPECT_EQ(cache->stats().entries, 200U);
   EXPECT_TRUE(cache->check());
@@ -238,13 +241,13 @@ TEST(EvictionPolicy, ExpiredEntriesAreMissesAndSwept) {
 TEST(EvictionPolicy, WhatIsPinnedIsWorkedAround) {
   const auto cache = adaptive_cache(128 * kKiB);
   std::vector<Handle> pins;
-  for (int i = 0; i < 100; ++i) {
+  for (std::uint64_t i = 0; i < 100; ++i) {
     const std::string value = "pinned " + std::to_string(i) + std::string(200, 'p');
     ASSERT_TRUE(cache->insert(key_of(i), value));
     pins.push_back(cache->pin(key_of(i)));
     ASSERT_TRUE(pins.back());
   }
-  for (int i = 0; i < 5000; ++i) {
+  for (std::uint64_t i = 0; i < 5000; ++i) {
     ASSERT_TRUE(cache->insert(key_of(1000 + i), std::string(200, 'v')));
     ASSERT_LE(cache->stats().bytes_charged, 128 * kKiB);
   }
@@ -253,8 +256,8 @@ TEST(EvictionPolicy, WhatIsPinnedIsWorkedAround) {
   }
   EXPECT_TRUE(cache->check());
   pins.clear();
-  for (int i = 0; i < 100; ++i) (void)cache->erase(key_of(i));
-  for (int i = 0; i < 100; ++i) EXPECT_FALSE(has(*cache, key_of(i)));
+  for (std::uint64_t i = 0; i < 100; ++i) (void)cache->erase(key_of(i));
+  for (std::uint64_t i = 0; i < 100; ++i) EXPECT_FALSE(has(*cache, key_of(i)));
   EXPECT_TRUE(cache->check());
 }
 
@@ -271,13 +274,13 @@ Hits hot_keys_under_scans(LruCache& cache) {
   Hits hits;
   std::uint64_t fresh = 1'000'000;
   for (int round = 0; round < 100; ++round) {
-    for (int i = 0; i < 300; ++i) {
-      const bool hit = use(cache, key_of(static_cast<std::uint64_t>(i)), value);
+    for (std::uint64_t i = 0; i < 300; ++i) {
+      const bool hit = use(cache, key_of(i), value);
       if (round < 20) continue;  // It may learn first.
       hits.hot += hit ? 1 : 0;
       ++hits.all;
     }
-    for (int i = 0; i < 1200; ++i) (void)use(cache, key_of(fresh++), value);
+    for (std::uint64_t i = 0; i < 1200; ++i) (void)use(cache, key_of(fresh++), value);
   }
   return hits;
 }
