@@ -10,6 +10,7 @@
 #include "hash_table.h"
 
 #include <algorithm>
+#include <bit>
 #include <span>
 
 namespace tiercel::l1 {
@@ -26,7 +27,7 @@ void HashTable::init(std::byte* end, std::uint32_t groups) noexcept {
 
 std::uint32_t HashTable::home_of(std::uint32_t tag) const noexcept {
   const std::uint32_t old_home = bucket_of(tag, buckets_old_.load(memory_order_relaxed));
-  if (!is_growing() || old_home < front_) return old_home;
+  if (old_home < front_.load(memory_order_relaxed)) return old_home;
   return bucket_of(tag, buckets_new_.load(memory_order_relaxed));
 }
 
@@ -70,29 +71,33 @@ std::size_t HashTable::bucket_refs(std::uint32_t tag, Ref* refs) const noexcept 
   return count;
 }
 
-HashTable::Word* HashTable::find(std::uint32_t tag, Ref ref) const noexcept {
-  Word* found = nullptr;
-  const std::uint32_t bucket = home_of(tag);
-  for_each_line(bucket, [&](Line& at) {
-    if (found != nullptr) return;
-    for (Word& slot : at.words) {
-      if (ref_of(slot.load(memory_order_relaxed)) == ref) found = &slot;
-    }
-  });
-  return found;
+HashTable::Word* HashTable::find_in(Line& line, std::uint32_t tag, Ref ref) noexcept {
+  for (std::uint32_t matches = match(line, tag); matches != 0; matches &= matches - 1) {
+    Word& slot = line.words[std::countr_zero(matches)];
+    if (ref_of(slot.load(memory_order_relaxed)) == ref) return &slot;
+  }
+  return nullptr;
+}
+
+HashTable::Word* HashTable::find(std::uint32_t bucket, std::uint32_t tag, Ref ref) const noexcept {
+  Word* slot = find_in(line(line_of(bucket)), tag, ref);
+  for (std::uint32_t number = 0; slot == nullptr && number < kOverflowLines; ++number) {
+    slot = find_in(line(overflow_line_of(bucket, number)), tag, ref);
+  }
+  return slot;
 }
 
 void HashTable::replace(std::uint32_t tag, Ref ref, Ref by) noexcept {
-  Word* slot = find(tag, ref);
+  Word* slot = find(home_of(tag), tag, ref);
   slot->store(make(tag, by) | (slot->load(memory_order_relaxed) & kReachMask),
               memory_order_release);
 }
 
 void HashTable::remove(std::uint32_t tag, Ref ref) noexcept {
-  Word* slot = find(tag, ref);
+  const std::uint32_t bucket = home_of(tag);
+  Word* slot = find(bucket, tag, ref);
   slot->store(slot->load(memory_order_relaxed) & kReachMask, memory_order_release);
   --entries_;
-  const std::uint32_t bucket = home_of(tag);
   const Line& own = line(line_of(bucket));
   const bool was_in_own = slot >= own.words && slot < own.words + kLineWords;
   if (reach_of(own.words[0].load(memory_order_relaxed)) == 0) return;
@@ -106,13 +111,8 @@ void HashTable::pull_back(std::uint32_t bucket) noexcept {
   for (Word& to : own.words) {
     const std::uint64_t old = to.load(memory_order_relaxed);
     if (ref_of(old) != kNoRef) continue;
-    Word* from = nullptr;
-    for_each_line(bucket, [&](Line& at) {
-      for (Word& slot : at.words) {
-        const std::uint64_t word = slot.load(memory_order_relaxed);
-        if (&at != &own && ref_of(word) != kNoRef && home_of(tag_of(word)) == bucket) from = &slot;
-      }
-    });
+    std::uint32_t number = 0;
+    Word* from = overflowed(bucket, number);
     if (from == nullptr) return;
     // In this order: a reader that looked here before and there after sees that the epoch changed.
     to.store(from->load(memory_order_relaxed) | (old & kReachMask), memory_order_release);
@@ -121,14 +121,21 @@ void HashTable::pull_back(std::uint32_t bucket) noexcept {
   }
 }
 
-void HashTable::refresh_reach(std::uint32_t bucket) noexcept {
-  std::uint32_t lines = 0;
-  for (std::uint32_t number = 0; number < kOverflowLines; ++number) {
-    for (const Word& slot : line(overflow_line_of(bucket, number)).words) {
+// The bucket's entry in the last of its overflow lines that has any, or null.
+HashTable::Word* HashTable::overflowed(std::uint32_t bucket, std::uint32_t& number) const noexcept {
+  const std::uint64_t first = line(line_of(bucket)).words[0].load(memory_order_relaxed);
+  for (number = lines_of_reach(reach_of(first)); number-- > 0;) {
+    for (Word& slot : line(overflow_line_of(bucket, number)).words) {
       const std::uint64_t word = slot.load(memory_order_relaxed);
-      if (ref_of(word) != kNoRef && home_of(tag_of(word)) == bucket) lines = number + 1;
+      if (ref_of(word) != kNoRef && home_of(tag_of(word)) == bucket) return &slot;
     }
   }
+  return nullptr;
+}
+
+void HashTable::refresh_reach(std::uint32_t bucket) noexcept {
+  std::uint32_t number = 0;
+  const std::uint32_t lines = overflowed(bucket, number) == nullptr ? 0 : number + 1;
   Word& first = line(line_of(bucket)).words[0];
   first.store(with_reach(first.load(memory_order_relaxed), lines), memory_order_release);
 }
@@ -147,7 +154,7 @@ void HashTable::begin_growing(std::uint32_t groups) noexcept {
   for (std::uint32_t index = first; index < groups_ * 8; ++index) {
     for (Word& slot : line(index).words) slot.store(0, memory_order_relaxed);
   }
-  front_ = buckets_old_.load(memory_order_relaxed);
+  front_.store(buckets_old_.load(memory_order_relaxed), memory_order_relaxed);
   // The number first: a reader that has seen the new epoch must know of both numbers.
   buckets_new_.store(buckets(), memory_order_release);
   next_epoch();
@@ -158,7 +165,8 @@ std::size_t HashTable::move_bucket(std::uint32_t bucket, Ref* homeless) noexcept
   const std::uint32_t buckets_old = buckets_old_.load(memory_order_relaxed);
   const std::uint32_t buckets_new = buckets_new_.load(memory_order_relaxed);
   std::size_t lost = 0;
-  front_ = bucket;  // From now on home_of gives the new homes of its entries.
+  // From now on home_of gives the new homes of its entries.
+  front_.store(bucket, memory_order_relaxed);
   // All of them first, then the moves: an entry's new home may overflow into the same lines, and it
   // must not be moved again there.
   Word* moving[kBucketWordsMax];
@@ -186,11 +194,13 @@ std::size_t HashTable::move_bucket(std::uint32_t bucket, Ref* homeless) noexcept
 
 std::size_t HashTable::grow_step(Ref* homeless) noexcept {
   std::size_t lost = 0;
-  for (std::uint32_t i = 0; i < kBucketsPerStep && front_ > 0; ++i) {
+  std::uint32_t front = front_.load(memory_order_relaxed);
+  for (std::uint32_t i = 0; i < kBucketsPerStep && front > 0; ++i) {
     if (lost + kBucketWordsMax > kHomelessMax) break;
-    lost += move_bucket(front_ - 1, homeless + lost);
+    lost += move_bucket(--front, homeless + lost);
   }
-  if (front_ == 0) {
+  if (front == 0) {
+    front_.store(kNoFront, memory_order_relaxed);
     buckets_old_.store(buckets_new_.load(memory_order_relaxed), memory_order_release);
     next_epoch();
   }

@@ -93,24 +93,35 @@ class HashTable {
     const Word* place_ = nullptr;
   };
 
-  // The first word with the tag in its home bucket, while the table does not grow; the usual way to
-  // a hit. False: a Search is needed to know.
-  [[nodiscard]] bool find_quickly(std::uint32_t tag, const Word*& place,
-                                  std::uint64_t& word) const noexcept {
-    const std::uint32_t buckets = buckets_old_.load(std::memory_order_acquire);
-    if (buckets != buckets_new_.load(std::memory_order_acquire)) [[unlikely]]
-      return false;
-    const Line& home = line(line_of(bucket_of(tag, buckets)));
-    const std::uint32_t matches = match(home, tag);
+  // The line in which the tag's entries are, but for those that overflowed, and for a few while the
+  // table grows. A guess: what is found there holds, what is not there may be elsewhere.
+  [[nodiscard]] const Line& likely_line(std::uint32_t tag) const noexcept {
+    std::uint32_t bucket = bucket_of(tag, buckets_old_.load(std::memory_order_acquire));
+    if (bucket >= front_.load(std::memory_order_relaxed)) [[unlikely]] {
+      bucket = bucket_of(tag, buckets_new_.load(std::memory_order_acquire));
+    }
+    return line(line_of(bucket));
+  }
+  // The first word with the tag in the line; the usual way to a hit. False: there is none.
+  [[nodiscard]] static bool find_in(const Line& line, std::uint32_t tag, const Word*& place,
+                                    std::uint64_t& word) noexcept {
+    const std::uint32_t matches = match(line, tag);
     if (matches == 0) return false;
-    place = &home.words[std::countr_zero(matches)];
+    place = &line.words[std::countr_zero(matches)];
     word = place->load(std::memory_order_acquire);
     return tag_of(word) == tag && ref_of(word) != kNoRef;
   }
 
-  // The first line that a search for `tag` reads, for prefetching.
-  [[nodiscard]] const Line& first_line(std::uint32_t tag) const noexcept {
-    return line(line_of(bucket_of(tag, buckets_old_.load(std::memory_order_acquire))));
+  // After find_in found nothing in the tag's likely line: whether a Search may still find
+  // something, whose memory then is on its way.
+  [[nodiscard]] bool look_further(std::uint32_t tag) const noexcept {
+    const std::uint32_t buckets = buckets_old_.load(std::memory_order_acquire);
+    if (buckets != buckets_new_.load(std::memory_order_acquire)) return true;
+    const std::uint32_t bucket = bucket_of(tag, buckets);
+    const Line& home = line(line_of(bucket));
+    if (reach_of(home.words[0].load(std::memory_order_acquire)) == 0) return false;
+    __builtin_prefetch(&line(overflow_line_of(bucket, 0)));
+    return true;
   }
 
   static constexpr Ref ref_of(std::uint64_t word) noexcept {
@@ -172,6 +183,9 @@ class HashTable {
   [[nodiscard]] static std::uint32_t reach_of(std::uint64_t word) noexcept {
     return static_cast<std::uint32_t>((word & kReachMask) >> kReachShift);
   }
+  [[nodiscard]] static std::uint32_t lines_of_reach(std::uint32_t reach) noexcept {
+    return reach < 3 ? reach : kOverflowLines;
+  }
   [[nodiscard]] static std::uint64_t with_reach(std::uint64_t word, std::uint32_t lines) noexcept {
     return (word & ~kReachMask) | std::uint64_t{std::min(lines, 3U)} << kReachShift;
   }
@@ -197,7 +211,9 @@ class HashTable {
   }
   [[nodiscard]] std::uint32_t home_of(std::uint32_t tag) const noexcept;
   [[nodiscard]] bool place(std::uint32_t bucket, std::uint64_t word) noexcept;
-  [[nodiscard]] Word* find(std::uint32_t tag, Ref ref) const noexcept;
+  [[nodiscard]] static Word* find_in(Line& line, std::uint32_t tag, Ref ref) noexcept;
+  [[nodiscard]] Word* find(std::uint32_t bucket, std::uint32_t tag, Ref ref) const noexcept;
+  [[nodiscard]] Word* overflowed(std::uint32_t bucket, std::uint32_t& number) const noexcept;
   void refresh_reach(std::uint32_t bucket) noexcept;
   void pull_back(std::uint32_t bucket) noexcept;
   void next_epoch() noexcept {
@@ -205,14 +221,18 @@ class HashTable {
   }
   [[nodiscard]] std::size_t move_bucket(std::uint32_t bucket, Ref* homeless) noexcept;
 
-  // Read by readers. Both numbers are the same unless the table is growing. The epoch changes when
-  // growing begins, when it ends, and when an entry is pulled back from an overflow line.
+  // Read by readers; the first 24 bytes. Both numbers are the same unless the table is growing. The
+  // epoch changes when growing begins, when it ends, and when an entry is pulled back from an
+  // overflow line.
   std::byte* end_ = nullptr;  // Constant after init.
   std::atomic<std::uint32_t> buckets_old_{0};
   std::atomic<std::uint32_t> buckets_new_{0};
   std::atomic<std::uint32_t> epoch_{0};
+  // Old buckets from here on have been moved; kNoFront unless the table is growing.
+  static constexpr std::uint32_t kNoFront = ~std::uint32_t{0};
+  std::atomic<std::uint32_t> front_{kNoFront};
 
-  std::uint32_t front_ = 0;  // While growing: old buckets from here on have been moved.
+  // Read and written under the lock.
   std::uint32_t groups_ = 0;
   std::uint32_t entries_ = 0;
   bool crowded_ = false;  // Some bucket was full since the last growing.
@@ -262,8 +282,7 @@ inline void HashTable::Search::enter(std::uint32_t bucket) noexcept {
   bucket_ = bucket;
   line_ = &table_->line(line_of(bucket));
   matches_ = match(*line_, tag_);
-  const std::uint32_t reach = reach_of(line_->words[0].load(std::memory_order_acquire));
-  overflow_lines_ = reach < 3 ? reach : kOverflowLines;
+  overflow_lines_ = lines_of_reach(reach_of(line_->words[0].load(std::memory_order_acquire)));
   overflow_lines_seen_ = 0;
 }
 

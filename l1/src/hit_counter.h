@@ -19,16 +19,16 @@ struct alignas(64) HitCounter {
   std::atomic<std::uint64_t> hits{0};
   std::atomic<std::uint64_t> misses{0};
 
-  // Of an array of kAll.
-  static void count(HitCounter* counters, const ReaderRecord& thread, bool hit) noexcept {
+  // Of an array of kAll. `which` is &HitCounter::hits or ::misses.
+  static void count(HitCounter* counters, const ReaderRecord& thread,
+                    std::atomic<std::uint64_t> HitCounter::*which,
+                    std::uint64_t count = 1) noexcept {
     if (thread.id < kOwned) [[likely]] {
-      HitCounter& own = counters[thread.id];
-      std::atomic<std::uint64_t>& counter = hit ? own.hits : own.misses;
-      counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+      std::atomic<std::uint64_t>& own = counters[thread.id].*which;
+      own.store(own.load(std::memory_order_relaxed) + count, std::memory_order_relaxed);
       return;
     }
-    HitCounter& shared = counters[kOwned + thread.id % kShared];
-    (hit ? shared.hits : shared.misses).fetch_add(1, std::memory_order_relaxed);
+    (counters[kOwned + thread.id % kShared].*which).fetch_add(count, std::memory_order_relaxed);
   }
 };
 

@@ -167,13 +167,6 @@ inline bool LruCache::is_live(const Entry& entry, std::uint64_t& current) const 
   return !entry.is_timed() || entry.expires_at_ns() > clock_.now().time_since_epoch().count();
 }
 
-inline LruCache::Probe LruCache::probe(std::string_view key) const noexcept {
-  const Place at = place(key);
-  Probe probe{.stripe = &at.stripe, .tag = at.tag, .place = nullptr, .word = 0};
-  probe.place = at.stripe.guess(at.tag, probe.word);
-  return probe;
-}
-
 namespace {
 
 // All of a small entry, on its way before the first of it is needed.
@@ -182,58 +175,57 @@ void prefetch(const Entry& entry) noexcept {
   __builtin_prefetch(at);
   __builtin_prefetch(at + 64);
   __builtin_prefetch(at + 128);
+  __builtin_prefetch(at + 160);  // The fourth line, if the entry begins late in its first one.
 }
 
 }  // namespace
 
-[[gnu::always_inline]] inline EntryView LruCache::find(
-    const Probe& probe, std::string_view key, ReaderRecord& thread,
-    std::atomic<const void*>& slot) const noexcept {
-  EntryView view;
-  std::uint64_t current = 0;
+[[gnu::always_inline]] inline LruCache::Probe LruCache::probe(std::string_view key) const noexcept {
+  const Place at = place(key);
+  Probe probe{.stripe = &at.stripe, .tag = at.tag, .place = nullptr, .word = 0};
+  const HashTable::Line& line = at.stripe.table().likely_line(at.tag);
+  if (HashTable::find_in(line, at.tag, probe.place, probe.word)) [[likely]] {
+    prefetch(at.stripe.entry_of(probe.word));
+  } else {
+    probe.place = nullptr;
+  }
+  return probe;
+}
+
+// Announced, or null; the use is noted. `current` is the generation by which it is live.
+[[gnu::always_inline]] inline const Entry* LruCache::find(const Probe& probe, std::string_view key,
+                                                          std::atomic<const void*>& slot,
+                                                          std::uint64_t& current) const noexcept {
   const Entry* entry = probe.stripe->find(probe.place, probe.word, probe.tag, key, slot);
-  if (entry != nullptr && !is_live(*entry, current)) [[unlikely]] {
-    hazard::withdraw(slot);
-    entry = nullptr;
+  if (entry != nullptr && is_live(*entry, current)) [[likely]] {
+    probe.stripe->use(*entry, probe.tag);
+    return entry;
   }
-  HitCounter::count(counters_, thread, entry != nullptr);
-  if (entry == nullptr) [[unlikely]] {
-    probe.stripe->note_access(probe.tag);
-    return view;
-  }
-  probe.stripe->use(*entry, probe.tag);
-  view.entry_ = entry;
-  view.value_ = entry->value();
+  if (entry != nullptr) hazard::withdraw(slot);
+  probe.stripe->note_access(probe.tag);
+  return nullptr;
+}
+
+inline EntryView LruCache::view_of(const Entry& entry, std::uint64_t current) noexcept {
+  EntryView view;
+  view.entry_ = &entry;
+  view.value_ = entry.value();
   view.generation_ = current;
   return view;
 }
 
-// The usual hit, straight on: every instruction less lets the processor begin the next read
-// earlier, while this one still waits for memory. Everything else goes the long way.
 std::size_t LruCache::copy(std::string_view key, std::span<char> out) noexcept {
-  const std::uint64_t hash = key_hash(key, hash_seed_);
-  Stripe& stripe = stripes_[(hash >> kStripeShift) & stripe_mask_];
-  const auto tag = static_cast<std::uint32_t>(hash);
-  std::uint64_t word = 0;
-  const HashTable::Word* place = stripe.guess(tag, word);
+  const Probe at = probe(key);
   ReaderRecord& thread = hazard::this_thread();
   auto& slot = thread.brief_slot();
-  if (place != nullptr) [[likely]] {
-    prefetch(stripe.entry_of(word));
-    const Entry* entry = stripe.announced(word, *place, slot);
-    std::uint64_t current = 0;
-    if (entry != nullptr && entry->has_key(key) && is_live(*entry, current)) [[likely]] {
-      HitCounter::count(counters_, thread, true);
-      stripe.use(*entry, tag);
-      return copy_out(*entry, out, slot);
-    }
+  std::uint64_t current = 0;
+  const Entry* entry = find(at, key, slot, current);
+  if (entry == nullptr) [[unlikely]] {
+    HitCounter::count(counters_, thread, &HitCounter::misses);
+    return kMiss;
   }
-  return copy_thoroughly({&stripe, tag, nullptr, 0}, key, out, thread);
-}
-
-inline std::size_t LruCache::copy_out(const Entry& entry, std::span<char> out,
-                                      std::atomic<const void*>& slot) noexcept {
-  const std::string_view value = entry.value();
+  HitCounter::count(counters_, thread, &HitCounter::hits);
+  const std::string_view value = entry->value();
   if (value.size() <= out.size() && !value.empty()) {
     std::memcpy(out.data(), value.data(), value.size());
   }
@@ -241,79 +233,118 @@ inline std::size_t LruCache::copy_out(const Entry& entry, std::span<char> out,
   return value.size();
 }
 
-std::size_t LruCache::copy_thoroughly(const Probe& probe, std::string_view key, std::span<char> out,
-                                      ReaderRecord& thread) noexcept {
-  auto& slot = thread.brief_slot();
-  const EntryView view = find(probe, key, thread, slot);
-  return view.entry_ == nullptr ? kMiss : copy_out(*view.entry_, out, slot);
+// Turns the announcement into a pin.
+inline Handle LruCache::pin_announced(const EntryView& view, Stripe& stripe,
+                                      std::atomic<const void*>& slot) noexcept {
+  Handle handle;
+  handle.view_ = view;
+  const_cast<Entry*>(view.entry_)->pins.fetch_add(1, std::memory_order_relaxed);
+  hazard::withdraw(slot);
+  handle.home_ = &stripe.head();
+  return handle;
 }
 
 Handle LruCache::pin(std::string_view key) noexcept {
   const Probe at = probe(key);
   ReaderRecord& thread = hazard::this_thread();
   auto& slot = thread.brief_slot();
-  Handle handle;
-  handle.view_ = find(at, key, thread, slot);
-  if (handle.view_.entry_ == nullptr) return handle;
-  const_cast<Entry*>(handle.view_.entry_)->pins.fetch_add(1, std::memory_order_relaxed);
-  hazard::withdraw(slot);
-  handle.home_ = &at.stripe->head();
-  return handle;
+  std::uint64_t current = 0;
+  const Entry* entry = find(at, key, slot, current);
+  if (entry == nullptr) [[unlikely]] {
+    HitCounter::count(counters_, thread, &HitCounter::misses);
+    return {};
+  }
+  HitCounter::count(counters_, thread, &HitCounter::hits);
+  return pin_announced(view_of(*entry, current), *at.stripe, slot);
+}
+
+inline LruCache::VisitSlot::VisitSlot(ReaderRecord& thread) noexcept
+    : thread_(thread),
+      slot_(thread.depth == ReaderRecord::kVisitsMax ? nullptr : &thread.slots[thread.depth++]) {}
+
+LruCache::VisitSlot::~VisitSlot() {
+  if (slot_ == nullptr) return;
+  hazard::withdraw(*slot_);
+  --thread_.depth;
+}
+
+[[gnu::always_inline]] inline EntryView LruCache::find_for_visit(const Probe& probe,
+                                                                 std::string_view key,
+                                                                 const VisitSlot& slot,
+                                                                 Handle& pin) const noexcept {
+  std::uint64_t current = 0;
+  if (slot.is_there()) [[likely]] {
+    const Entry* entry = find(probe, key, slot.slot(), current);
+    return entry == nullptr ? EntryView{} : view_of(*entry, current);
+  }
+  auto& brief = slot.thread().brief_slot();
+  const Entry* entry = find(probe, key, brief, current);
+  if (entry == nullptr) return {};
+  pin = pin_announced(view_of(*entry, current), *probe.stripe, brief);
+  return pin.view_;
 }
 
 LruCache::Reading::Reading(LruCache& cache, std::string_view key) noexcept
-    : thread_(hazard::this_thread()) {
-  const Probe at = cache.probe(key);
-  if (at.place != nullptr) prefetch(at.stripe->entry_of(at.word));
-  begin(cache, key, at);
+    : slot_(hazard::this_thread()),
+      view_(cache.find_for_visit(cache.probe(key), key, slot_, pin_)) {
+  HitCounter::count(cache.counters_, slot_.thread(),
+                    view_.entry_ != nullptr ? &HitCounter::hits : &HitCounter::misses);
 }
 
-LruCache::Reading::Reading(LruCache& cache, std::string_view key, const Probe& probe) noexcept
-    : thread_(hazard::this_thread()) {
-  begin(cache, key, probe);
+LruCache::BatchReading::BatchReading(LruCache& cache,
+                                     std::span<const std::string_view> keys) noexcept
+    : cache_(cache), keys_(keys), in_use_(hazard::this_thread()), slot_(in_use_.thread()) {
+  // Of the region, the part that is no entry's.
+  if (in_use_.is_there()) hazard::announce(in_use_.slot(), cache.region_.data());
+  for (std::size_t i = 0; i < std::min(kHashAhead, keys.size()); ++i) fetch_line(i);
+  for (std::size_t i = 0; i < std::min(kEntryAhead, keys.size()); ++i) fetch_entry(i);
+  for (std::size_t i = 0; i < std::min(kFurtherAhead, keys.size()); ++i) fetch_entry_further(i);
 }
 
-inline void LruCache::Reading::begin(LruCache& cache, std::string_view key,
-                                     const Probe& probe) noexcept {
-  const bool nested_too_deep = thread_.depth == ReaderRecord::kVisitsMax;
-  auto& slot = nested_too_deep ? thread_.brief_slot() : thread_.slots[thread_.depth];
-  view_ = cache.find(probe, key, thread_, slot);
-  if (view_.entry_ == nullptr) return;
-  if (!nested_too_deep) [[likely]] {
-    ++thread_.depth;
+LruCache::BatchReading::~BatchReading() {
+  HitCounter::count(cache_.counters_, in_use_.thread(), &HitCounter::hits, hits_);
+  HitCounter::count(cache_.counters_, in_use_.thread(), &HitCounter::misses, misses_);
+}
+
+inline void LruCache::BatchReading::fetch_line(std::size_t i) noexcept {
+  const Place at = cache_.place(keys_[i]);
+  const HashTable::Line& line = at.stripe.table().likely_line(at.tag);
+  __builtin_prefetch(&line);
+  probe(i) = {.stripe = &at.stripe, .tag = at.tag, .place = line.words, .word = 0};
+}
+
+inline void LruCache::BatchReading::fetch_entry(std::size_t i) noexcept {
+  Probe& at = probe(i);
+  const auto& line = *reinterpret_cast<const HashTable::Line*>(at.place);
+  if (HashTable::find_in(line, at.tag, at.place, at.word)) [[likely]] {
+    prefetch(at.stripe->entry_of(at.word));
     return;
   }
-  const_cast<Entry*>(view_.entry_)->pins.fetch_add(1, std::memory_order_relaxed);
-  hazard::withdraw(slot);
-  pin_.view_ = view_;
-  pin_.home_ = &probe.stripe->head();
+  at.place = nullptr;
+  at.word = at.stripe->table().look_further(at.tag) ? 1 : 0;
 }
 
-LruCache::Reading::~Reading() {
-  if (view_.entry_ == nullptr || pin_) return;
-  hazard::withdraw(thread_.slots[--thread_.depth]);
+inline void LruCache::BatchReading::fetch_entry_further(std::size_t i) noexcept {
+  Probe& at = probe(i);
+  if (at.place != nullptr || at.word == 0) [[likely]]
+    return;
+  HashTable::Search search{at.stripe->table(), at.tag};
+  at.word = search.next();
+  if (at.word == 0) return;
+  at.place = &search.place();
+  prefetch(at.stripe->entry_of(at.word));
 }
 
-// Of the region, the part that is no entry's.
-LruCache::InUse::InUse(const LruCache& cache) noexcept
-    : thread_(hazard::this_thread()), announced_(thread_.depth < ReaderRecord::kVisitsMax) {
-  if (announced_) hazard::announce(thread_.slots[thread_.depth++], cache.region_.data());
-}
-
-LruCache::InUse::~InUse() {
-  if (announced_) hazard::withdraw(thread_.slots[--thread_.depth]);
-}
-
-void LruCache::look_ahead(std::span<const std::string_view> keys, Probe* probes) const noexcept {
-  for (std::size_t i = 0; i < keys.size(); ++i) {
-    const Place at = place(keys[i]);
-    probes[i] = {.stripe = &at.stripe, .tag = at.tag, .place = nullptr, .word = 0};
-    __builtin_prefetch(&at.stripe.table().first_line(at.tag));
-  }
-  for (Probe* at = probes; at != probes + keys.size(); ++at) {
-    at->place = at->stripe->guess(at->tag, at->word);
-    if (at->place != nullptr) prefetch(at->stripe->entry_of(at->word));
-  }
+bool LruCache::BatchReading::read(std::size_t i) noexcept {
+  if (!slot_.is_there()) [[unlikely]]
+    pin_ = {};
+  view_ = cache_.find_for_visit(probe(i), keys_[i], slot_, pin_);
+  if (i + kHashAhead < keys_.size()) fetch_line(i + kHashAhead);
+  if (i + kEntryAhead < keys_.size()) fetch_entry(i + kEntryAhead);
+  if (i + kFurtherAhead < keys_.size()) fetch_entry_further(i + kFurtherAhead);
+  const bool is_hit = view_.entry_ != nullptr;
+  ++(is_hit ? hits_ : misses_);
+  return is_hit;
 }
 
 // ---------------------------------------------------------------- changes

@@ -51,6 +51,13 @@ constexpr std::uint32_t units_of_bytes(std::size_t bytes) {
   return static_cast<std::uint32_t>((bytes + kUnitBytes - 1) / kUnitBytes);
 }
 
+// Readers on other processors lose the cache line only if there is something new in it.
+void set_for_readers(std::atomic<std::uint32_t>& variable, std::uint32_t value) {
+  if (variable.load(std::memory_order_relaxed) != value) {
+    variable.store(value, std::memory_order_relaxed);
+  }
+}
+
 std::uint32_t first_groups(std::size_t bytes) {
   return static_cast<std::uint32_t>(std::clamp<std::size_t>(bytes / 131072, 1, 8) * 4);
 }
@@ -96,6 +103,13 @@ const Entry* Stripe::find_thoroughly(std::uint32_t tag, std::string_view key,
 // ---------------------------------------------------------------- taking out
 
 Ref Stripe::lookup(std::uint32_t tag, std::string_view key) const {
+  const HashTable::Word* place = nullptr;
+  std::uint64_t likely = 0;
+  if (HashTable::find_in(table_.likely_line(tag), tag, place, likely)) {
+    if (entry_of(likely).has_key(key)) return HashTable::ref_of(likely);
+  } else if (!table_.look_further(tag)) {
+    return kNoRef;
+  }
   HashTable::Search search{table_, tag};
   for (std::uint64_t word = search.next(); word != 0; word = search.next()) {
     const Ref ref = HashTable::ref_of(word);
@@ -105,6 +119,7 @@ Ref Stripe::lookup(std::uint32_t tag, std::string_view key) const {
 }
 
 std::uint32_t Stripe::tag_of(Ref ref) const {
+  if (ref == next_victim_) return next_victim_tag_;
   return static_cast<std::uint32_t>(key_hash(blocks_[ref].key(), hash_seed_));
 }
 
@@ -127,7 +142,19 @@ void Stripe::retire(Ref ref, std::uint64_t Stats::*cause) {
   entry.set_state(Entry::State::kRetired);
   push_limbo(ref);
   ++progress_;
-  limbo_units_ += entry.units();
+  const std::uint32_t units = entry.units();
+  limbo_units_ += units;
+  __builtin_prefetch(&blocks_[ref + units]);  // arena_.free will look at it.
+  if (ref == next_victim_) next_victim_ = kNoRef;
+}
+
+// Gets the memory on its way that the next eviction will need: it is the coldest of all.
+void Stripe::expect_eviction() {
+  const Ref ref = order_.next_oldest();
+  if (ref == kNoRef) return;
+  next_victim_tag_ = tag_of(ref);
+  next_victim_ = ref;
+  __builtin_prefetch(&table_.likely_line(next_victim_tag_));
 }
 
 bool Stripe::evict_one(Ref spared) {
@@ -143,7 +170,11 @@ bool Stripe::evict_one(Ref spared) {
       continue;
     }
     remove(ref, &Stats::evicted_capacity);
-    if (const Ref next = order_.next_oldest(); next != kNoRef) __builtin_prefetch(&blocks_[next]);
+    if (const Ref next = order_.next_oldest(); next != kNoRef) {
+      // Its header and, in the next line, its key.
+      __builtin_prefetch(&blocks_[next]);
+      __builtin_prefetch(&blocks_[next + 64 / kUnitBytes]);
+    }
     return true;
   }
   return false;
@@ -414,6 +445,7 @@ Stripe::Step Stripe::put(Inserting& inserting) {
     return Step::kDone;
   }
   grow_table();  // Now, for it may evict.
+  if (available_units() + limbo_units_ < reserve_units_ + entry.units) expect_eviction();
   if (const Ref old = lookup(entry.tag, entry.key); old != kNoRef) {
     table_.replace(entry.tag, old, ref);
     order_.replace(old, ref);
@@ -454,8 +486,7 @@ bool Stripe::upkeep(Inserting& inserting) {
   const auto half = static_cast<std::uint32_t>(bytes_ / kUnitBytes / 2);
   // With plenty of room the order need not be exact yet, and hot entries are better left alone.
   const std::uint32_t entries = order_.entries();
-  window_.store(arena_.free_units() > half ? entries - entries / 4 : order_.window(),
-                std::memory_order_relaxed);
+  set_for_readers(window_, arena_.free_units() > half ? entries - entries / 4 : order_.window());
   return limbo_units_ >= reserve_units_ / 2 && !limbo_has_passed();
 }
 
@@ -475,7 +506,7 @@ void Stripe::use_counted(Entry& entry, std::uint32_t tag) noexcept {
 void Stripe::upkeep_of_policy(Inserting& inserting) {
   EvictionOrder::Adaptive& policy = order_.adaptive();
   accesses_.take(kObservedPerInsertMax, [&](std::uint32_t hash) { policy.observe(hash); });
-  sample_mask_.store(policy.sample_mask(), std::memory_order_relaxed);
+  set_for_readers(sample_mask_, policy.sample_mask());
   // Memory from elsewhere is set against the arena's, which has to have it free first.
   Growth growth = policy.growth_wanted();
   policy_units_wanted_ = units_of_bytes(growth.bytes());

@@ -39,14 +39,8 @@ class alignas(64) Stripe {
 
   // --- Readers; any thread, no lock.
 
-  // Where a hit usually is: see HashTable::find_quickly. Null: a search is needed to know.
-  [[nodiscard]] const HashTable::Word* guess(std::uint32_t tag,
-                                             std::uint64_t& word) const noexcept {
-    const HashTable::Word* place = nullptr;
-    return table_.find_quickly(tag, place, word) ? place : nullptr;
-  }
   // The key's entry, announced in `slot`, or null (then `slot` is empty). `place` and `word` are
-  // what guess said.
+  // what HashTable::find_in found, or place is null.
   [[nodiscard]] const Entry* find(const HashTable::Word* place, std::uint64_t word,
                                   std::uint32_t tag, std::string_view key,
                                   std::atomic<const void*>& slot) const noexcept;
@@ -148,6 +142,7 @@ class alignas(64) Stripe {
   // What remove does after the table has let go of it.
   void retire(Ref ref, std::uint64_t Stats::*cause) TIERCEL_REQUIRES(mutex_);
   void push_limbo(Ref ref) TIERCEL_REQUIRES(mutex_);
+  void expect_eviction() TIERCEL_REQUIRES(mutex_);
   // Not `spared`.
   bool evict_one(Ref spared = kNoRef) TIERCEL_REQUIRES(mutex_);
   void make_place_in_table(std::uint32_t tag) TIERCEL_REQUIRES(mutex_);
@@ -161,14 +156,14 @@ class alignas(64) Stripe {
     return static_cast<std::uint32_t>(generation_.load(std::memory_order_acquire));
   }
 
-  // Read by readers, written rarely.
-  HashTable table_;  // Changed under mutex_.
+  // Read by readers and written rarely: one cache line, with what they read of the table.
   const Blocks blocks_;
   RegionHead& head_;
   const Generation& generation_;
-  const bool counts_uses_;  // The policy is adaptive.
   std::atomic<std::uint32_t> window_{0};
   std::atomic<std::uint32_t> sample_mask_{~std::uint32_t{0}};
+  const bool counts_uses_;  // The policy is adaptive.
+  HashTable table_;         // Changed under mutex_.
 
   // Written by readers.
   alignas(64) LogicalClock clock_;
@@ -190,6 +185,9 @@ class alignas(64) Stripe {
   std::uint32_t policy_units_wanted_ TIERCEL_GUARDED_BY(mutex_) = 0;
   Drain drain_ TIERCEL_GUARDED_BY(mutex_) = Drain::kNone;
   std::uint32_t drain_waits_ TIERCEL_GUARDED_BY(mutex_) = 0;
+  // Expected, in this call of insert; its tag is known already.
+  Ref next_victim_ TIERCEL_GUARDED_BY(mutex_) = kNoRef;
+  std::uint32_t next_victim_tag_ TIERCEL_GUARDED_BY(mutex_) = 0;
   std::uint64_t progress_ TIERCEL_GUARDED_BY(mutex_) = 0;  // Entries evicted, freed or moved.
   Stats stats_ TIERCEL_GUARDED_BY(mutex_);  // Without hits, misses, entries and bytes_charged.
 

@@ -244,20 +244,11 @@ class LruCache {
   // before it reads any, so that their latencies overlap. Not one moment for all keys.
   template <typename Visitor>
   std::size_t get_many(std::span<const std::string_view> keys, Visitor&& visitor) {
-    std::size_t hits = 0;
-    const InUse in_use{*this};
-    for (std::size_t begin = 0; begin < keys.size(); begin += kBatch) {
-      const auto batch = keys.subspan(begin, std::min(kBatch, keys.size() - begin));
-      Probe probes[kBatch];
-      look_ahead(batch, probes);
-      for (std::size_t i = 0; i < batch.size(); ++i) {
-        const Reading reading{*this, batch[i], probes[i]};
-        if (!reading) continue;
-        ++hits;
-        visitor(begin + i, reading.view());
-      }
+    BatchReading reading{*this, keys};
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      if (reading.read(i)) visitor(i, reading.view());
     }
-    return hits;
+    return reading.hits();
   }
 
   // --- Changes.
@@ -315,12 +306,11 @@ class LruCache {
   [[nodiscard]] bool check() const;
 
  private:
-  static constexpr std::size_t kBatch = 32;
   static constexpr std::size_t kMiss = ~std::size_t{0};  // No value is as large.
 
   struct Place;  // Where a key belongs: its tag and its stripe.
 
-  // What get_many found out about a key ahead of reading it.
+  // What is known about a key before its entry is read.
   struct Probe {
     Stripe* stripe;
     std::uint32_t tag;
@@ -328,52 +318,89 @@ class LruCache {
     std::uint64_t word;                       // and what stood there.
   };
 
-  // Holds an entry for the length of a visit. One thread's are nested, so its last one ends first.
+  // Where a thread announces what it reads while user code runs. One thread's are nested, so its
+  // last one ends first. Without one, if visits are nested too deep, entries are pinned instead.
+  class VisitSlot {
+   public:
+    explicit VisitSlot(ReaderRecord& thread) noexcept;
+    VisitSlot(const VisitSlot&) = delete;
+    VisitSlot& operator=(const VisitSlot&) = delete;
+    ~VisitSlot();
+
+    [[nodiscard]] ReaderRecord& thread() const noexcept { return thread_; }
+    [[nodiscard]] bool is_there() const noexcept { return slot_ != nullptr; }
+    [[nodiscard]] std::atomic<const void*>& slot() const noexcept { return *slot_; }
+
+   private:
+    ReaderRecord& thread_;
+    std::atomic<const void*>* slot_;
+  };
+
+  // Holds an entry for the length of a visit.
   class Reading {
    public:
     Reading(LruCache& cache, std::string_view key) noexcept;
-    Reading(LruCache& cache, std::string_view key, const Probe& probe) noexcept;
-    Reading(const Reading&) = delete;
-    Reading& operator=(const Reading&) = delete;
-    ~Reading();
     explicit operator bool() const noexcept { return view_.entry_ != nullptr; }
     [[nodiscard]] const EntryView& view() const noexcept { return view_; }
 
    private:
-    void begin(LruCache& cache, std::string_view key, const Probe& probe) noexcept;
-
-    ReaderRecord& thread_;
+    const VisitSlot slot_;
     EntryView view_;
-    Handle pin_;  // What holds it where visits are nested too deep to be announced.
+    Handle pin_;  // What holds it where there is no slot.
   };
 
-  // Lets the destructor wait for a get_many, also while it holds no entry.
-  class InUse {
+  // Holds one entry of many after the other, while the memory of those to come is on its way.
+  class BatchReading {
    public:
-    explicit InUse(const LruCache& cache) noexcept;
-    InUse(const InUse&) = delete;
-    InUse& operator=(const InUse&) = delete;
-    ~InUse();
+    BatchReading(LruCache& cache, std::span<const std::string_view> keys) noexcept;
+    BatchReading(const BatchReading&) = delete;
+    BatchReading& operator=(const BatchReading&) = delete;
+    ~BatchReading();
+
+    // The i-th key, from 0 on one after the other; lets go of the one before. False: a miss.
+    [[nodiscard]] bool read(std::size_t i) noexcept;
+    [[nodiscard]] const EntryView& view() const noexcept { return view_; }
+    [[nodiscard]] std::size_t hits() const noexcept { return hits_; }
 
    private:
-    ReaderRecord& thread_;
-    const bool announced_;
+    // How many keys ahead of its reading a key is hashed and its line of the table fetched; the
+    // line read and the entry fetched; and the same once more, if the line led to another one.
+    static constexpr std::size_t kHashAhead = 16;
+    static constexpr std::size_t kEntryAhead = 10;
+    static constexpr std::size_t kFurtherAhead = 5;
+
+    [[nodiscard]] Probe& probe(std::size_t i) noexcept { return probes_[i % kHashAhead]; }
+    void fetch_line(std::size_t i) noexcept;
+    void fetch_entry(std::size_t i) noexcept;
+    void fetch_entry_further(std::size_t i) noexcept;
+
+    LruCache& cache_;
+    const std::span<const std::string_view> keys_;
+    // Lets the cache's destructor wait for the batch, also while it holds no entry.
+    const VisitSlot in_use_;
+    const VisitSlot slot_;
+    EntryView view_;
+    Handle pin_;
+    std::size_t hits_ = 0;
+    std::size_t misses_ = 0;
+    Probe probes_[kHashAhead];
   };
 
   LruCache(const Options& options, Region& region, std::size_t stripe_count);
   [[nodiscard]] Place place(std::string_view key) const noexcept;
   [[nodiscard]] Probe probe(std::string_view key) const noexcept;
   [[nodiscard]] bool is_live(const Entry& entry, std::uint64_t& current) const noexcept;
-  [[nodiscard]] EntryView find(const Probe& probe, std::string_view key, ReaderRecord& thread,
-                               std::atomic<const void*>& slot) const noexcept;
-  static std::size_t copy_out(const Entry& entry, std::span<char> out,
-                              std::atomic<const void*>& slot) noexcept;
+  [[nodiscard]] const Entry* find(const Probe& probe, std::string_view key,
+                                  std::atomic<const void*>& slot,
+                                  std::uint64_t& current) const noexcept;
+  [[nodiscard]] EntryView find_for_visit(const Probe& probe, std::string_view key,
+                                         const VisitSlot& slot, Handle& pin) const noexcept;
+  [[nodiscard]] static EntryView view_of(const Entry& entry, std::uint64_t current) noexcept;
+  [[nodiscard]] static Handle pin_announced(const EntryView& view, Stripe& stripe,
+                                            std::atomic<const void*>& slot) noexcept;
   // try_get; kMiss for a miss. (An optional would be put together in memory here, byte by byte,
   // and read as words, which stalls.)
   [[nodiscard]] std::size_t copy(std::string_view key, std::span<char> out) noexcept;
-  [[nodiscard]] std::size_t copy_thoroughly(const Probe& probe, std::string_view key,
-                                            std::span<char> out, ReaderRecord& thread) noexcept;
-  void look_ahead(std::span<const std::string_view> keys, Probe* probes) const noexcept;
   Error refuse_too_large(std::string_view key, const Place& place, std::size_t charge);
 
   // Constant after construction. What the pointers lead to lies in the region.
