@@ -345,8 +345,8 @@ class LruCache {
 
    private:
     const VisitSlot slot_;
-    EntryView view_;
     Handle pin_;  // What holds it where there is no slot.
+    const EntryView view_;
   };
 
   // Holds one entry of many after the other, while the memory of those to come is on its way.
@@ -379,8 +379,8 @@ class LruCache {
     // Lets the cache's destructor wait for the batch, also while it holds no entry.
     const VisitSlot in_use_;
     const VisitSlot slot_;
-    EntryView view_;
     Handle pin_;
+    EntryView view_;
     std::size_t hits_ = 0;
     std::size_t misses_ = 0;
     Probe probes_[kHashAhead];
