@@ -32,8 +32,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <random>
-#include <regex>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -42,6 +40,7 @@
 #include <vector>
 
 #include "l1_caches.h"
+#include "l1_group.h"
 #include "l1_keys.h"
 #include "l1_memory.h"
 #include "l1_report.h"
@@ -54,7 +53,6 @@ namespace {
 
 using benchmark::State;
 
-constexpr int kThreadsMax = 2;
 constexpr std::size_t kSmall = 100'000;
 constexpr std::size_t kLarge = 1'000'000;
 constexpr std::size_t kAsideUniverse = 1'000'000;
@@ -62,17 +60,10 @@ constexpr std::size_t kBatch = 32;
 constexpr std::size_t kOpsPerPut = 20;
 
 struct Settings {
-  int rounds = 5;
-  double seconds = 0.3;  // Of each run, at least.
+  Rounds rounds{.count = 5, .seconds = 0.3};
   std::size_t tail_reads = 5'000'000;
 };
-constexpr Settings kQuick{.rounds = 1, .seconds = 0.01, .tail_reads = 200'000};
-
-bool is_wanted(const std::string& name) {
-  std::string filter = benchmark::GetBenchmarkFilter();
-  if (filter.empty() || filter == "all") return true;
-  return std::regex_search(name, std::regex{filter});
-}
+constexpr Settings kQuick{.rounds = {.count = 1, .seconds = 0.01}, .tail_reads = 200'000};
 
 // ---------------------------------------------------------------- what is made when first needed
 
@@ -172,199 +163,123 @@ std::unique_ptr<Cache> holding_all(std::size_t entries) {
 
 constexpr const char* kMissed = "a miss where all must hit";
 
-template <typename Cache>
-void hit(State& state, Cache& cache, const KeySequence& keys) {
-  Value out;
-  benchmark::DoNotOptimize(out.data());
-  std::size_t i = 0;
+// Repeats operation(), which handles `items` entries and says whether all went well; if not, that
+// is the end, with the complaint. It is called in one place, so it is compiled into the loop.
+template <typename Operation>
+void measure(State& state, Operation operation, const char* complaint = kMissed,
+             std::size_t items = 1) {
   for (auto _ : state) {
-    if (!cache.get(keys[i++].text(), out.data())) {
-      state.SkipWithError(kMissed);
+    if (!operation()) {
+      state.SkipWithError(complaint);
       break;
     }
-    benchmark::ClobberMemory();
   }
-  state.SetItemsProcessed(state.iterations());
+  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(items));
+}
+
+// For what copies values: operation(out) leaves them in an Out, and the compiler must believe that
+// each is looked at.
+template <typename Out, typename Operation>
+void measure_copies(State& state, Operation operation, const char* complaint = kMissed,
+                    std::size_t items = 1) {
+  Out out;
+  benchmark::DoNotOptimize(out.data());
+  const auto copy = [&] {
+    const bool is_well = operation(out);
+    benchmark::ClobberMemory();
+    return is_well;
+  };
+  measure(state, copy, complaint, items);
+}
+
+template <typename Cache>
+void hit(State& state, Cache& cache, const KeySequence& keys) {
+  std::size_t i = 0;
+  measure_copies<Value>(state, [&](Value& out) { return cache.get(keys[i++].text(), out.data()); });
 }
 
 template <typename Cache>
 void hot_key(State& state, Cache& cache) {
   const Key key = make_key(7);
-  Value out;
-  benchmark::DoNotOptimize(out.data());
-  for (auto _ : state) {
-    if (!cache.get(key.text(), out.data())) {
-      state.SkipWithError(kMissed);
-      break;
-    }
-    benchmark::ClobberMemory();
-  }
-  state.SetItemsProcessed(state.iterations());
+  measure_copies<Value>(state, [&](Value& out) { return cache.get(key.text(), out.data()); });
 }
 
 template <typename Cache>
 void mix(State& state, Cache& cache, const KeySequence& keys) {
-  Value out;
-  benchmark::DoNotOptimize(out.data());
-  const Value bytes = make_value(keys[0]);
-  const std::string_view value{bytes.data(), bytes.size()};
+  const Value value = make_value(keys[0]);
   std::size_t i = 0;
   std::size_t until_put = kOpsPerPut;
-  for (auto _ : state) {
+  const auto get_or_replace = [&](Value& out) {
     const std::string_view key = keys[i++].text();
-    bool is_well = true;
     if (--until_put == 0) {
       until_put = kOpsPerPut;
-      is_well = cache.put(key, value);
-    } else {
-      is_well = cache.get(key, out.data()) || !Cache::kReplaces;
+      return cache.put(key, {value.data(), value.size()});
     }
-    if (!is_well) {
-      state.SkipWithError("a miss, or a put that was refused");
-      break;
-    }
-    benchmark::ClobberMemory();
-  }
-  state.SetItemsProcessed(state.iterations());
+    return cache.get(key, out.data()) || !Cache::kReplaces;
+  };
+  measure_copies<Value>(state, get_or_replace, "a miss, or a put that was refused");
 }
 
 template <typename Cache>
 void aside(State& state, Cache& cache, const KeySequence& keys) {
-  Value out;
-  benchmark::DoNotOptimize(out.data());
-  const Value bytes = make_value(keys[0]);
-  const std::string_view value{bytes.data(), bytes.size()};
+  const Value value = make_value(keys[0]);
   std::size_t i = 0;
   std::int64_t hits = 0;
-  for (auto _ : state) {
-    hits += cache.get_or_put(keys[i++].text(), value, out.data()) ? 1 : 0;
-    benchmark::ClobberMemory();
-  }
-  state.SetItemsProcessed(state.iterations());
+  measure_copies<Value>(state, [&](Value& out) {
+    hits += get_or_put(cache, keys[i++].text(), {value.data(), value.size()}, out.data()) ? 1 : 0;
+    return true;
+  });
   state.counters["hits"] =
       benchmark::Counter(static_cast<double>(hits) / static_cast<double>(state.iterations()),
                          benchmark::Counter::kAvgThreads);
 }
 
+using Batch = std::array<Value, kBatch>;
+
 void get_many(State& state, l1::LruCache& cache, const KeySequence& draws) {
-  std::array<Value, kBatch> out;
-  benchmark::DoNotOptimize(out.data());
   std::array<std::string_view, kBatch> keys;
   std::size_t next = 0;
-  for (auto _ : state) {
+  const auto get_batch = [&](Batch& out) {
     for (auto& key : keys) key = draws[next++].text();
     const std::size_t hits = cache.get_many(keys, [&out](std::size_t i, const l1::EntryView& view) {
       copy_value(view.value().data(), out[i].data());
     });
-    if (hits != kBatch) {
-      state.SkipWithError(kMissed);
-      break;
-    }
-    benchmark::ClobberMemory();
-  }
-  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(kBatch));
+    return hits == kBatch;
+  };
+  measure_copies<Batch>(state, get_batch, kMissed, kBatch);
 }
 
 void get_singly(State& state, TiercelCache& cache, const KeySequence& draws) {
-  std::array<Value, kBatch> out;
-  benchmark::DoNotOptimize(out.data());
   std::size_t next = 0;
-  for (auto _ : state) {
+  const auto get_batch = [&](Batch& out) {
     std::size_t hits = 0;
     for (auto& value : out) hits += cache.get(draws[next++].text(), value.data()) ? 1u : 0u;
-    if (hits != kBatch) {
-      state.SkipWithError(kMissed);
-      break;
-    }
-    benchmark::ClobberMemory();
-  }
-  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(kBatch));
+    return hits == kBatch;
+  };
+  measure_copies<Batch>(state, get_batch, kMissed, kBatch);
 }
 
 void pin(State& state, l1::LruCache& cache, const KeySequence& keys) {
   std::size_t i = 0;
-  for (auto _ : state) {
+  measure(state, [&] {
     const l1::Handle handle = cache.pin(keys[i++].text());
-    if (!handle) {
-      state.SkipWithError(kMissed);
-      break;
-    }
+    if (!handle) return false;
     benchmark::DoNotOptimize(handle.value().data());
-  }
-  state.SetItemsProcessed(state.iterations());
+    return true;
+  });
 }
 
 void share(State& state, SharedPtrLruCache& cache, const KeySequence& keys) {
   std::size_t i = 0;
-  for (auto _ : state) {
+  measure(state, [&] {
     const std::shared_ptr<const std::string> shared = cache.get(keys[i++].text());
-    if (!shared) {
-      state.SkipWithError(kMissed);
-      break;
-    }
+    if (!shared) return false;
     benchmark::DoNotOptimize(shared->data());
-  }
-  state.SetItemsProcessed(state.iterations());
+    return true;
+  });
 }
 
-// ---------------------------------------------------------------- groups and rounds
-
-// Scenarios whose caches live at the same time; they go when the group does.
-class Group {
- public:
-  using Function = std::function<void(State&)>;
-
-  // Takes its turn in each round, unless the filter excludes it.
-  void add(const std::string& scenario, const std::string& column, int threads, Function function) {
-    const std::string name = scenario + "/" + column;
-    if (!is_wanted(name)) return;
-    auto found = std::ranges::find_if(scenarios_, [&](const Scenario& candidate) {
-      return candidate.name == scenario && candidate.threads == threads;
-    });
-    if (found == scenarios_.end()) {
-      found = scenarios_.insert(found, {.name = scenario, .threads = threads, .entrants = {}});
-    }
-    found->entrants.push_back({name, std::move(function)});
-  }
-  void add(const std::string& scenario, const std::string& column, const Function& function) {
-    for (int threads = 1; threads <= kThreadsMax; ++threads) {
-      add(scenario, column, threads, function);
-    }
-  }
-
-  void run(const Settings& settings, MedianReporter& reporter) {
-    if (scenarios_.empty()) return;
-    std::mt19937 order{1};
-    for (int round = 1; round <= settings.rounds; ++round) {
-      std::fprintf(stderr, "%s …: round %d of %d\n", scenarios_.front().name.c_str(), round,
-                   settings.rounds);
-      for (Scenario& scenario : scenarios_) {
-        std::ranges::shuffle(scenario.entrants, order);
-        for (const Entrant& entrant : scenario.entrants) {
-          benchmark::RegisterBenchmark(entrant.name.c_str(), entrant.function)
-              ->Threads(scenario.threads)
-              ->UseRealTime()
-              ->MinTime(settings.seconds);
-        }
-      }
-      benchmark::RunSpecifiedBenchmarks(&reporter, "all");
-      benchmark::ClearRegisteredBenchmarks();
-    }
-  }
-
- private:
-  struct Entrant {
-    std::string name;
-    Function function;
-  };
-  struct Scenario {
-    std::string name;
-    int threads;
-    std::vector<Entrant> entrants;
-  };
-
-  std::vector<Scenario> scenarios_;
-};
+// ---------------------------------------------------------------- what is measured together
 
 template <typename... Caches>
 struct CacheList {
@@ -387,7 +302,7 @@ void add_hits(Group& group, const std::string& scenario, const LazyPtr<Cache>& c
             [=](State& state) { hit(state, cache->get(state), own(draws, state)); });
 }
 
-void run_small(const Settings& settings, MedianReporter& reporter) {
+void run_small(const Rounds& rounds, MedianReporter& reporter) {
   Group group;
   const auto zipf = draws_of(Distribution::kZipf, kSmall);
   const auto uniform = draws_of(Distribution::kUniform, kSmall);
@@ -405,10 +320,10 @@ void run_small(const Settings& settings, MedianReporter& reporter) {
       lazy<SharedPtrLruCache>([] { return filled_with<SharedPtrLruCache>(kSmall); });
   group.add("pin_zipf100k", "shared_ptr_lru", 1,
             [=](State& state) { share(state, shared->get(state), own(zipf, state)); });
-  group.run(settings, reporter);
+  group.run(rounds, reporter);
 }
 
-void run_large(const Settings& settings, MedianReporter& reporter) {
+void run_large(const Rounds& rounds, MedianReporter& reporter) {
   Group group;
   const auto zipf = draws_of(Distribution::kZipf, kLarge);
   const auto uniform = draws_of(Distribution::kUniform, kLarge);
@@ -428,7 +343,7 @@ void run_large(const Settings& settings, MedianReporter& reporter) {
                 [=](State& state) { get_singly(state, cache->get(state), own(zipf, state)); });
     }
   });
-  group.run(settings, reporter);
+  group.run(rounds, reporter);
 }
 
 // Filled by the traffic itself, before anything is measured.
@@ -438,12 +353,12 @@ std::unique_ptr<Cache> warmed_by(const KeySequence& keys) {
   Value out;
   for (std::size_t i = 0; i < KeySequence::kSize; ++i) {
     const Value value = make_value(keys[i]);
-    cache->get_or_put(keys[i].text(), {value.data(), value.size()}, out.data());
+    get_or_put(*cache, keys[i].text(), {value.data(), value.size()}, out.data());
   }
   return cache;
 }
 
-void run_aside(const Settings& settings, MedianReporter& reporter) {
+void run_aside(const Rounds& rounds, MedianReporter& reporter) {
   Group group;
   const KeySequence warm_up{Distribution::kZipf, kAsideUniverse, kThreadsMax + 1};
   const auto zipf = draws_of(Distribution::kZipf, kAsideUniverse);
@@ -454,7 +369,7 @@ void run_aside(const Settings& settings, MedianReporter& reporter) {
                 [=](State& state) { aside(state, cache->get(state), own(zipf, state)); });
     }
   });
-  group.run(settings, reporter);
+  group.run(rounds, reporter);
 }
 
 // ---------------------------------------------------------------- the answers
@@ -541,9 +456,9 @@ int run(const Settings& settings) {
   std::optional<MemoryFigures> memory;
   if (is_wanted("memory")) memory = measure_memory();
   MedianReporter reporter;
-  run_small(settings, reporter);
-  run_large(settings, reporter);
-  run_aside(settings, reporter);
+  run_small(settings.rounds, reporter);
+  run_large(settings.rounds, reporter);
+  run_aside(settings.rounds, reporter);
   reporter.print_tables(all_columns(), TiercelCache::kName);
   if (is_wanted("tail")) print_tail_latency(settings.tail_reads);
   if (memory) print_memory(*memory);

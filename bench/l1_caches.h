@@ -5,8 +5,8 @@
 //
 //   Cache(entries)                capacity in entries; whoever counts bytes gets it in bytes
 //   bool get(key, out)            copies the value's 100 bytes to `out`; false: a miss
-//   bool get_or_put(key, value, out)  the same, and puts the value in on a miss
 //   bool put(key, value)          in place of what is there; false: refused
+//   bool add(key, value)          only where it is cheaper than put: of a key that is not there
 //   void erase(key)
 //   kName, kBounded, kReplaces (put never lets a reader see the key absent)
 //
@@ -54,11 +54,17 @@ inline void copy_value(const char* value, char* out) noexcept {
 // Entries that a cache would not take. Said at the end, if there were any.
 inline std::atomic<std::uint64_t> refusals{0};
 
-// For most: get, and put after a miss.
+// Like get, and puts the value in after a miss.
 template <typename Cache>
 bool get_or_put(Cache& cache, std::string_view key, std::string_view value, char* out) {
   if (cache.get(key, out)) return true;
-  if (!cache.put(key, value)) refusals.fetch_add(1, std::memory_order_relaxed);
+  bool is_taken = false;
+  if constexpr (requires { cache.add(key, value); }) {
+    is_taken = cache.add(key, value);
+  } else {
+    is_taken = cache.put(key, value);
+  }
+  if (!is_taken) refusals.fetch_add(1, std::memory_order_relaxed);
   return false;
 }
 
@@ -76,9 +82,6 @@ class TiercelCache {
 
   bool get(std::string_view key, char* out) noexcept {
     return cache_->try_get(key, {out, kValueBytes}).has_value();
-  }
-  bool get_or_put(std::string_view key, std::string_view value, char* out) {
-    return bench::get_or_put(*this, key, value, out);
   }
   bool put(std::string_view key, std::string_view value) {
     return cache_->insert(key, value).has_value();
@@ -187,9 +190,6 @@ class MutexLruCache {
   bool get(std::string_view key, char* out) {
     return cache_.find(key, [out](const std::string& value) { copy_value(value.data(), out); });
   }
-  bool get_or_put(std::string_view key, std::string_view value, char* out) {
-    return bench::get_or_put(*this, key, value, out);
-  }
   bool put(std::string_view key, std::string_view value) {
     cache_.insert(key, std::string{value});
     return true;
@@ -219,81 +219,74 @@ class SharedPtrLruCache {
   StripedLru<std::shared_ptr<const std::string>> cache_;
 };
 
-// ---------------------------------------------------------------- LevelDB
+// ---------------------------------------------------------------- LevelDB and RocksDB
 
-class LevelDbCache {
+// RocksDB's LRU cache descends from LevelDB's, and their interfaces differ in little more than in
+// name; in what they do, a Library.
+template <typename Library>
+class HandleLruCache {
  public:
-  static constexpr const char* kName = "leveldb";
+  static constexpr const char* kName = Library::kName;
   static constexpr bool kBounded = true;
   static constexpr bool kReplaces = true;
 
-  explicit LevelDbCache(std::size_t entries) : cache_(leveldb::NewLRUCache(entries * kCharge)) {}
+  explicit HandleLruCache(std::size_t entries) : cache_(Library::make(entries * kCharge)) {}
 
   bool get(std::string_view key, char* out) {
-    leveldb::Cache::Handle* handle = cache_->Lookup(slice(key));
+    auto* handle = cache_->Lookup(slice(key));
     if (handle == nullptr) return false;
     copy_value(static_cast<const char*>(cache_->Value(handle)), out);
     cache_->Release(handle);
     return true;
   }
-  bool get_or_put(std::string_view key, std::string_view value, char* out) {
-    return bench::get_or_put(*this, key, value, out);
-  }
   bool put(std::string_view key, std::string_view value) {
     char* block = new char[kValueBytes];
     copy_value(value.data(), block);
-    cache_->Release(cache_->Insert(slice(key), block, kCharge, &drop));
-    return true;
+    return Library::insert(*cache_, slice(key), block, &drop);
   }
   void erase(std::string_view key) { cache_->Erase(slice(key)); }
 
  private:
-  static leveldb::Slice slice(std::string_view key) noexcept { return {key.data(), key.size()}; }
-  static void drop(const leveldb::Slice&, void* block) { delete[] static_cast<char*>(block); }
+  using Slice = typename Library::Slice;
 
-  std::unique_ptr<leveldb::Cache> cache_;
+  static Slice slice(std::string_view key) noexcept { return {key.data(), key.size()}; }
+  static void drop(const Slice&, void* block) { delete[] static_cast<char*>(block); }
+
+  typename Library::CachePtr cache_;
 };
 
-// ---------------------------------------------------------------- RocksDB
+struct LevelDb {
+  static constexpr const char* kName = "leveldb";
+  using Slice = leveldb::Slice;
+  using CachePtr = std::unique_ptr<leveldb::Cache>;
+  using Drop = void (*)(const Slice&, void*);
 
-class RocksDbLruCache {
- public:
-  static constexpr const char* kName = "rocksdb_lru";
-  static constexpr bool kBounded = true;
-  static constexpr bool kReplaces = true;
-
-  explicit RocksDbLruCache(std::size_t entries) : cache_(rocksdb::NewLRUCache(options(entries))) {}
-
-  bool get(std::string_view key, char* out) {
-    rocksdb::Cache::Handle* handle = cache_->Lookup(slice(key));
-    if (handle == nullptr) return false;
-    copy_value(static_cast<const char*>(cache_->Value(handle)), out);
-    cache_->Release(handle);
+  static CachePtr make(std::size_t capacity) { return CachePtr{leveldb::NewLRUCache(capacity)}; }
+  static bool insert(leveldb::Cache& cache, const Slice& key, char* block, Drop drop) {
+    cache.Release(cache.Insert(key, block, kCharge, drop));
     return true;
   }
-  bool get_or_put(std::string_view key, std::string_view value, char* out) {
-    return bench::get_or_put(*this, key, value, out);
-  }
-  bool put(std::string_view key, std::string_view value) {
-    char* block = new char[kValueBytes];
-    copy_value(value.data(), block);
-    return cache_->Insert(slice(key), block, kCharge, &drop).ok();
-  }
-  void erase(std::string_view key) { cache_->Erase(slice(key)); }
+};
+using LevelDbCache = HandleLruCache<LevelDb>;
 
- private:
-  static rocksdb::LRUCacheOptions options(std::size_t entries) {
+struct RocksDbLru {
+  static constexpr const char* kName = "rocksdb_lru";
+  using Slice = rocksdb::Slice;
+  using CachePtr = std::shared_ptr<rocksdb::Cache>;
+  using Drop = void (*)(const Slice&, void*);
+
+  static CachePtr make(std::size_t capacity) {
     rocksdb::LRUCacheOptions options;
-    options.capacity = entries * kCharge;
+    options.capacity = capacity;
     options.num_shard_bits = kShardBits;
     options.metadata_charge_policy = rocksdb::kDontChargeCacheMetadata;
-    return options;
+    return rocksdb::NewLRUCache(options);
   }
-  static rocksdb::Slice slice(std::string_view key) noexcept { return {key.data(), key.size()}; }
-  static void drop(const rocksdb::Slice&, void* block) { delete[] static_cast<char*>(block); }
-
-  std::shared_ptr<rocksdb::Cache> cache_;
+  static bool insert(rocksdb::Cache& cache, const Slice& key, char* block, Drop drop) {
+    return cache.Insert(key, block, kCharge, drop).ok();
+  }
 };
+using RocksDbLruCache = HandleLruCache<RocksDbLru>;
 
 // HyperClockCache knows keys of 16 bytes and no others. So it gets the key's 128-bit hash, and the
 // key itself stands before the value and is compared, as it must be by anyone who cannot afford to
@@ -318,16 +311,14 @@ class RocksDbClockCache {
     cache_->Release(handle);
     return same;
   }
-  bool get_or_put(std::string_view key, std::string_view value, char* out) {
-    if (get(key, out)) return true;
-    if (!add(HashedKey{key}, key, value)) refusals.fetch_add(1, std::memory_order_relaxed);
-    return false;
-  }
   // Insert leaves an entry that is there as it is, so to replace it takes two calls.
   bool put(std::string_view key, std::string_view value) {
     const HashedKey hashed{key};
     cache_->Erase(hashed.slice());
-    return add(hashed, key, value);
+    return insert(hashed, key, value);
+  }
+  bool add(std::string_view key, std::string_view value) {
+    return insert(HashedKey{key}, key, value);
   }
   void erase(std::string_view key) { cache_->Erase(HashedKey{key}.slice()); }
 
@@ -345,7 +336,7 @@ class RocksDbClockCache {
     Value value;
   };
 
-  bool add(const HashedKey& hashed, std::string_view key, std::string_view value) {
+  bool insert(const HashedKey& hashed, std::string_view key, std::string_view value) {
     auto* block = new Block;
     block->key = Key{key};
     copy_value(value.data(), block->value.data());
@@ -374,7 +365,6 @@ class TbbLruCache {
     copy_value(handle.value().data(), out);
     return !made_;
   }
-  bool get_or_put(std::string_view key, std::string_view, char* out) { return get(key, out); }
   // For filling.
   bool put(std::string_view key, std::string_view) {
     Value out;
@@ -391,6 +381,11 @@ class TbbLruCache {
 
   tbb::concurrent_lru_cache<Key, Value> cache_;
 };
+
+// Its get has put it in already.
+inline bool get_or_put(TbbLruCache& cache, std::string_view key, std::string_view, char* out) {
+  return cache.get(key, out);
+}
 
 // Not a cache: it has no bound and no order of use. For a sense of what those cost.
 class TbbHashMap {

@@ -1,14 +1,12 @@
 #include "l1_memory.h"
 
-#include <unistd.h>
-
 #include <cmath>
 #include <cstdint>
-#include <fstream>
 #include <memory>
 #include <string>
 
 #include "l1_keys.h"
+#include "support/resident_memory.h"
 #include "tiercel/base/check.h"
 #include "tiercel/base/random.h"
 
@@ -33,14 +31,6 @@ l1::Stats fill_to_the_brim(std::size_t capacity_bytes, std::size_t entries,
     TIERCEL_CHECK(cache->insert(key.text(), {value.data(), value.size()}, meta));
   }
   return cache->stats();
-}
-
-std::size_t resident_bytes() {
-  std::ifstream statm{"/proc/self/statm"};
-  std::size_t size_pages = 0;
-  std::size_t resident_pages = 0;
-  statm >> size_pages >> resident_pages;
-  return resident_pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 }
 
 }  // namespace
@@ -72,7 +62,7 @@ Residence measure_residence(std::size_t capacity_bytes) {
   constexpr std::size_t kStepBytes = 16;
   constexpr std::size_t kPowersOfTwo = 9;
   const std::string bytes(kStepBytes << (kPowersOfTwo - 1), 'v');
-  const std::size_t before = resident_bytes();
+  const std::size_t before = testing::resident_bytes();
   const auto cache = make_cache(capacity_bytes);
   Random random{1};
   for (std::size_t put_bytes = 0; put_bytes < kTurnovers * capacity_bytes;) {
@@ -85,7 +75,7 @@ Residence measure_residence(std::size_t capacity_bytes) {
   }
   return {.capacity_bytes = capacity_bytes,
           .charged_bytes = cache->stats().bytes_charged,
-          .resident_bytes = resident_bytes() - before};
+          .resident_bytes = testing::resident_bytes() - before};
 }
 
 }  // namespace tiercel::bench

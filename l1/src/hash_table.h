@@ -32,15 +32,9 @@
 #include <cstdint>
 
 #include "entry.h"
+#include "tiercel/base/sanitizers.h"
 
-#if defined(__SANITIZE_THREAD__)
-#define TIERCEL_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TIERCEL_TSAN 1
-#endif
-#endif
-#if defined(__SSE2__) && !defined(TIERCEL_TSAN)
+#if defined(__SSE2__) && !TIERCEL_TSAN
 #include <emmintrin.h>
 #define TIERCEL_SSE2 1
 #endif

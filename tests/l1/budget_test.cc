@@ -2,11 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <fstream>
 #include <functional>
 #include <initializer_list>
 #include <map>
@@ -15,12 +13,14 @@
 
 #include "entry.h"
 #include "l1_test_support.h"
+#include "support/resident_memory.h"
 #include "tiercel/base/random.h"
 
 namespace tiercel::l1 {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
+using tiercel::testing::resident_bytes;
 
 // The size of the value with which an entry of this key has just this charge.
 std::size_t value_bytes_for(std::size_t charge, const std::string& key) {
@@ -143,14 +143,6 @@ TEST(Budget, AnEntryCostsWhatTheHeaderSays) {
       static_cast<double>(stats.bytes_charged - empty) / static_cast<double>(stats.entries) - 124.0;
   EXPECT_LE(overhead, 48.0);
   EXPECT_GE(overhead, 28.0);
-}
-
-std::size_t resident_bytes() {
-  std::ifstream statm{"/proc/self/statm"};
-  std::size_t total = 0;
-  std::size_t resident = 0;
-  statm >> total >> resident;
-  return resident * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 }
 
 TEST(Budget, ResidentMemoryStaysWithinItAndIsWhatIsCharged) {
@@ -335,7 +327,7 @@ TEST(Budget, AHeldEntryIsWorkedAround) {
         EXPECT_EQ(pin.value(), std::string(200, 'v'));
       }
       EXPECT_TRUE(cache->check());
-      if (testing::Test::HasFailure()) return;
+      if (::testing::Test::HasFailure()) return;
     }
   }
 }

@@ -15,24 +15,13 @@
 #include "entry.h"
 #include "tiercel/base/check.h"
 #include "tiercel/base/clock.h"
+#include "tiercel/base/sanitizers.h"
 #include "tiercel/l1/lru_cache.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define TIERCEL_TEST_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define TIERCEL_TEST_SANITIZED 1
-#endif
-#endif
 
 namespace tiercel::l1 {
 
 // Under a sanitizer the process's memory is not the cache's alone, and runs are shorter.
-#ifdef TIERCEL_TEST_SANITIZED
-inline constexpr bool kSanitized = true;
-#else
-inline constexpr bool kSanitized = false;
-#endif
+inline constexpr bool kSanitized = TIERCEL_ASAN || TIERCEL_TSAN;
 
 // Aborts on bad options, which are a bug of the test.
 inline std::unique_ptr<LruCache> make_cache(const Options& options) {
