@@ -25,26 +25,16 @@
 namespace tiercel::l1 {
 namespace {
 
-constexpr std::uint32_t kEvictedPerStepMax = 32;
 constexpr std::uint32_t kEvictedPerUpkeepMax = 4;
-constexpr std::uint32_t kReclaimedPerStepMax = 64;
 constexpr std::uint32_t kReclaimedPerUpkeepMax = 16;
-constexpr std::uint32_t kDrainedPerStepMax = 32;
 constexpr std::uint32_t kSweptPerStepMax = 32;
-constexpr std::uint32_t kTakenBackPerStepMax = 32;
-constexpr std::uint32_t kPinnedSkippedMax = 8;
-constexpr std::uint32_t kZonesTriedMax = 8;
-constexpr std::uint32_t kDrainWaitsMax = 4096;
+constexpr std::uint32_t kGrowthStepsPerSweepMax = 256;
 constexpr std::uint32_t kStepsInVainMax = 256;
 constexpr std::uint32_t kObservedPerInsertMax = 16;
 // From here on a value is copied outside of the lock.
 constexpr std::size_t kCopiedUnderLockMax = 4096;
 constexpr std::size_t kSmallStripeBytes = std::size_t{1} << 20;
 
-constexpr std::uint32_t kGroupUnits = HashTable::kGroupBytes / kUnitBytes;
-
-// Between the arena's end and the table: the arena's mark, and what aligns the table.
-constexpr std::uint32_t kGapUnits = 2;
 constexpr Ref kSentinels = 1;  // The first unit's Ref would be kNoRef.
 
 constexpr std::uint32_t units_of_bytes(std::size_t bytes) {
@@ -148,162 +138,6 @@ void Stripe::retire(Ref ref, std::uint64_t Stats::*cause) {
   if (ref == next_victim_) next_victim_ = kNoRef;
 }
 
-// Gets the memory on its way that the next eviction will need: it is the coldest of all.
-void Stripe::expect_eviction() {
-  const Ref ref = order_.next_oldest();
-  if (ref == kNoRef) return;
-  next_victim_tag_ = tag_of(ref);
-  next_victim_ = ref;
-  __builtin_prefetch(&table_.likely_line(next_victim_tag_));
-}
-
-bool Stripe::evict_one(Ref spared) {
-  for (std::uint32_t skipped = 0; skipped <= kPinnedSkippedMax; ++skipped) {
-    const Ref ref = order_.victim(generation());
-    if (ref == kNoRef && order_.entries() > 0) ++progress_;  // Others were moved.
-    if (ref == kNoRef || ref == spared) return false;
-    Entry& entry = blocks_[ref];
-    // Pinned memory would not come back; and what is pinned is in use.
-    const bool pinned = entry.pins.load(std::memory_order_relaxed) != 0;
-    if (pinned && entry.generation == generation() && skipped < kPinnedSkippedMax) {
-      order_.requeue(ref);
-      continue;
-    }
-    remove(ref, &Stats::evicted_capacity);
-    if (const Ref next = order_.next_oldest(); next != kNoRef) {
-      // Its header and, in the next line, its key.
-      __builtin_prefetch(&blocks_[next]);
-      __builtin_prefetch(&blocks_[next + 64 / kUnitBytes]);
-    }
-    return true;
-  }
-  return false;
-}
-
-// Entries hold the lower half of the epoch at which they were retired. If the last one has passed
-// all have; otherwise they are so close together that the halves can be compared by their distance.
-bool Stripe::has_passed(Ref ref, hazard::Epoch completed) const {
-  if (completed > limbo_epoch_) return true;
-  const auto since = static_cast<std::uint32_t>(completed) - blocks_[ref].newer;
-  return static_cast<std::int32_t>(since) > 0;
-}
-
-bool Stripe::limbo_has_passed() const {
-  return limbo_first_ != kNoRef && has_passed(limbo_first_, hazard::completed());
-}
-
-void Stripe::push_limbo(Ref ref) {
-  Entry& entry = blocks_[ref];
-  limbo_epoch_ = hazard::epoch();
-  entry.newer = static_cast<std::uint32_t>(limbo_epoch_);
-  entry.older = kNoRef;
-  (limbo_last_ == kNoRef ? limbo_first_ : blocks_[limbo_last_].older) = ref;
-  limbo_last_ = ref;
-}
-
-// Frees what nobody can look at any more.
-void Stripe::reclaim(std::uint32_t entries_max) {
-  const hazard::Epoch completed = hazard::completed();  // Before the announcements are read.
-  if (limbo_first_ == kNoRef || !has_passed(limbo_first_, completed)) return;
-  const hazard::Announced announced{&blocks_[arena_.begin()], &blocks_[arena_.end()]};
-  for (std::uint32_t i = 0; i < entries_max; ++i) {
-    const Ref ref = limbo_first_;
-    if (ref == kNoRef || !has_passed(ref, completed)) return;
-    Entry& entry = blocks_[ref];
-    limbo_first_ = entry.older;
-    if (limbo_first_ == kNoRef) limbo_last_ = kNoRef;
-    if (announced.contains(&entry)) {
-      push_limbo(ref);  // To be looked at again after the next barrier.
-      continue;
-    }
-    limbo_units_ -= entry.units();
-    ++progress_;
-    if (entry.pins.fetch_or(Entry::kOrphan, std::memory_order_acq_rel) == 0) {
-      arena_.free(ref);
-    } else {
-      entry.set_state(Entry::State::kPinned);
-      orphans_.push_newest(blocks_, ref);
-    }
-  }
-}
-
-void Stripe::take_back() {
-  for (std::uint32_t i = 0; i < kTakenBackPerStepMax; ++i) {
-    if (returned_ == kNoRef) returned_ = head_.take_all();
-    if (returned_ == kNoRef) return;
-    const Ref ref = returned_;
-    returned_ = blocks_[ref].hint.load(std::memory_order_relaxed);
-    orphans_.unlink(blocks_, ref);
-    arena_.free(ref);
-  }
-}
-
-// ---------------------------------------------------------------- one large piece of memory
-
-// Walks on through the zone, evicts what is in it and withholds what is free. True once it has been
-// walked to the end; some of it may still have to be reclaimed.
-bool Stripe::drain(std::uint32_t blocks_max) {
-  for (std::uint32_t i = 0; i < blocks_max; ++i) {
-    const Ref ref = arena_.cursor();
-    if (ref >= arena_.zone_until()) return true;
-    if (arena_.is_free(ref)) {
-      arena_.withhold(ref);
-    } else if (blocks_[ref].state() == Entry::State::kListed) {
-      remove(ref, &Stats::evicted_capacity);
-    }
-    arena_.set_cursor(ref + arena_.units_of(ref));
-  }
-  return false;
-}
-
-void Stripe::grow_table() {
-  if (table_.is_growing()) {
-    Ref homeless[HashTable::kHomelessMax];
-    const std::size_t count = table_.grow_step(homeless);
-    for (std::size_t i = 0; i < count; ++i) retire(homeless[i], &Stats::evicted_capacity);
-    return;
-  }
-  const std::uint32_t groups = table_.groups_wanted();
-  if (groups == 0 || drain_ == Drain::kForEntry) return;
-  const std::uint32_t units = groups * kGroupUnits;
-  if (available_units() >= units && arena_.take_from_end(units)) {
-    if (drain_ == Drain::kSeekEnd || drain_ == Drain::kForTable) drain_ = Drain::kNone;
-    table_.begin_growing(groups);
-    return;
-  }
-  switch (drain_) {
-    case Drain::kForEntry:
-    case Drain::kNone:
-      arena_.set_cursor(arena_.begin());
-      drain_ = Drain::kSeekEnd;
-      return;
-    case Drain::kSeekEnd:
-      // One block more than is wanted, because some of the arena must be left behind it.
-      for (std::uint32_t i = 0; i < kDrainedPerStepMax; ++i) {
-        const Ref ref = arena_.cursor();
-        if (ref == kNoRef || ref >= arena_.end()) {
-          drain_ = Drain::kNone;
-          return;
-        }
-        const std::uint32_t here = arena_.units_of(ref);
-        if (ref + here + units + kGapUnits * 2 > arena_.end()) {
-          arena_.set_zone(ref, arena_.end());
-          drain_ = Drain::kForTable;
-          drain_waits_ = 0;
-          return;
-        }
-        arena_.set_cursor(ref + here);
-      }
-      return;
-    case Drain::kForTable:
-      if (drain(kDrainedPerStepMax) && ++drain_waits_ > kDrainWaitsMax) {
-        arena_.abandon_zone();
-        drain_ = Drain::kNone;
-      }
-      return;
-  }
-}
-
 // ---------------------------------------------------------------- insert
 
 bool Stripe::insert(const NewEntry& entry) {
@@ -380,58 +214,6 @@ Stripe::Step Stripe::insert_step(Inserting& inserting) {
   return put(inserting);
 }
 
-Arena::Allocated Stripe::allocate(Inserting& inserting) {
-  const std::uint32_t units = inserting.entry.units;
-  if (inserting.owns_zone) {
-    if (!drain(kDrainedPerStepMax)) return {};
-    reclaim(kReclaimedPerStepMax);
-    Arena::Allocated allocated;
-    if (available_units() >= units) allocated = arena_.allocate_zone(units);
-    if (allocated.ref != kNoRef) {
-      inserting.owns_zone = false;
-      drain_ = Drain::kNone;
-    } else if (!limbo_has_passed() && ++drain_waits_ > kZonesTriedMax) {
-      // A Handle or a visit holds some of it. Elsewhere, perhaps.
-      drop_own_zone(inserting);
-    }
-    return allocated;
-  }
-  Arena::Allocated allocated = allocate_available(units);
-  if (allocated.ref != kNoRef) return allocated;
-  reclaim(kReclaimedPerStepMax);
-  allocated = allocate_available(units);
-  if (allocated.ref != kNoRef) return allocated;
-
-  const std::uint32_t wanted = units + std::max(units, reserve_units_);
-  for (std::uint32_t i = 0; i < kEvictedPerStepMax; ++i) {
-    if (available_units() + limbo_units_ >= wanted || !evict_one()) break;
-  }
-  if (limbo_first_ != kNoRef && units <= reserve_units_ / 4 && !inserting.waited) {
-    inserting.waited = true;  // Likely to fit once the limbo has been reclaimed.
-    return {};
-  }
-  // There is memory, but in pieces; or so much is wanted that only a zone gives it in one.
-  if (drain_ == Drain::kForEntry || inserting.zones_tried == kZonesTriedMax) return {};
-  if (drain_ == Drain::kForTable) arena_.abandon_zone();
-  // Later ones go on where the one before ended: the arena keeps its cursor valid.
-  Ref from = inserting.zones_tried == 0 ? order_.victim(generation()) : arena_.cursor();
-  if (from == kNoRef || from + units > arena_.end()) from = arena_.begin();
-  ++inserting.zones_tried;
-  inserting.owns_zone = true;
-  drain_ = Drain::kForEntry;
-  drain_waits_ = 0;
-  arena_.set_zone(from, from + units);
-  arena_.set_cursor(from);
-  return {};
-}
-
-void Stripe::drop_own_zone(Inserting& inserting) {
-  if (!inserting.owns_zone) return;
-  arena_.abandon_zone();
-  drain_ = Drain::kNone;
-  inserting.owns_zone = false;
-}
-
 Stripe::Step Stripe::put(Inserting& inserting) {
   const NewEntry& entry = inserting.entry;
   const Ref ref = inserting.ref;
@@ -478,10 +260,7 @@ void Stripe::make_place_in_table(std::uint32_t tag) {
 // A bounded share of the work that keeps later calls short. True if a barrier is due.
 bool Stripe::upkeep(Inserting& inserting) {
   if (order_.is_adaptive()) upkeep_of_policy(inserting);
-  const std::uint32_t wanted = reserve_units_ + policy_units_wanted_;
-  for (std::uint32_t i = 0; i < kEvictedPerUpkeepMax; ++i) {
-    if (available_units() + limbo_units_ >= wanted || !evict_one(inserting.ref)) break;
-  }
+  evict_until(reserve_units_ + policy_units_wanted_, kEvictedPerUpkeepMax, inserting.ref);
   if (limbo_units_ >= reserve_units_ / 4) reclaim(kReclaimedPerUpkeepMax);
   const auto half = static_cast<std::uint32_t>(bytes_ / kUnitBytes / 2);
   // With plenty of room the order need not be exact yet, and hot entries are better left alone.
@@ -549,9 +328,13 @@ void Stripe::refuse(std::uint32_t tag, std::string_view key, Refusal refusal) {
 
 std::size_t Stripe::sweep(std::size_t entries_max, TimePoint now) {
   std::size_t removed = 0;
+  std::uint32_t growth_steps = 0;
   for (bool more = true; more && removed < entries_max;) {
     MutexLock lock{mutex_};
     take_back();
+    // Where nothing is inserted any more, growing would stop half-way; reads are faster after it.
+    const bool grows = table_.is_growing() && ++growth_steps <= kGrowthStepsPerSweepMax;
+    if (grows) grow_table();
     more = false;
     for (std::uint32_t i = 0; i < kSweptPerStepMax && removed < entries_max; ++i) {
       Ref ref = wheel_.expired(now, more);
@@ -561,6 +344,7 @@ std::size_t Stripe::sweep(std::size_t entries_max, TimePoint now) {
       remove(ref, &Stats::evicted_expired);
       ++removed;
     }
+    more = more || grows;
     reclaim(kReclaimedPerStepMax);
   }
   if (removed > 0) {

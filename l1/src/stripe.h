@@ -103,6 +103,13 @@ class alignas(64) Stripe {
 
  private:
   enum class Step : std::uint8_t { kDone, kDoneWantsBarrier, kCopy, kNoRoomYet };
+  // At each step under the lock.
+  static constexpr std::uint32_t kReclaimedPerStepMax = 64;
+
+  static constexpr std::uint32_t kGroupUnits = HashTable::kGroupBytes / kUnitBytes;
+  // Between the arena's end and the table: the arena's mark, and what aligns the table.
+  static constexpr std::uint32_t kGapUnits = 2;
+
   // Why a zone of the arena is being drained.
   enum class Drain : std::uint8_t { kNone, kSeekEnd, kForTable, kForEntry };
 
@@ -145,10 +152,14 @@ class alignas(64) Stripe {
   void expect_eviction() TIERCEL_REQUIRES(mutex_);
   // Not `spared`.
   bool evict_one(Ref spared = kNoRef) TIERCEL_REQUIRES(mutex_);
+  // Until so much is free or will be after a barrier, or `evictions_max` have been evicted.
+  void evict_until(std::uint32_t units, std::uint32_t evictions_max, Ref spared = kNoRef)
+      TIERCEL_REQUIRES(mutex_);
   void make_place_in_table(std::uint32_t tag) TIERCEL_REQUIRES(mutex_);
   void reclaim(std::uint32_t entries_max) TIERCEL_REQUIRES(mutex_);
   void take_back() TIERCEL_REQUIRES(mutex_);
   void grow_table() TIERCEL_REQUIRES(mutex_);
+  void seek_end(std::uint32_t units) TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] bool drain(std::uint32_t blocks_max) TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] bool has_passed(Ref ref, hazard::Epoch completed) const TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] bool limbo_has_passed() const TIERCEL_REQUIRES(mutex_);

@@ -26,9 +26,11 @@
 // Memory: the capacity is one mapping, reserved at the start; pages become resident as they are
 // first used. Everything lives in it and is charged: entries with header, padding and slack,
 // tables, free lists, the stripes themselves, evicted entries that are not reusable yet or that a
-// Handle still pins. So neither the sum of charges nor resident memory can exceed
-// capacity_bytes_max. An entry costs 28 bytes and up to 14 of padding beside its key and value, 8
-// more with a version, 16 more with a deadline; and about 12 in the table.
+// Handle still pins. Only what the adaptive policy remembers is allocated elsewhere, and charged
+// too: so much of the mapping is left unused for it. So neither the sum of charges nor resident
+// memory can exceed capacity_bytes_max. Beside its key and value an entry costs 28 bytes, up to 7
+// of padding after the key and up to 23 at its end (about 4 on average), 8 more with a version, 16
+// more with a deadline; and about 12 in the table.
 //
 // Example (compiled in tests/l1/lru_cache_test.cc):
 //
