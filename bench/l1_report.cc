@@ -6,22 +6,6 @@
 #include <iostream>
 
 namespace tiercel::bench {
-namespace {
-
-double median(std::vector<double> samples) {
-  const auto middle = samples.begin() + static_cast<std::ptrdiff_t>(samples.size() / 2);
-  std::ranges::nth_element(samples, middle);
-  if (samples.size() % 2 == 1) return *middle;
-  return (*middle + *std::ranges::max_element(samples.begin(), middle)) / 2;
-}
-
-// From the fastest to the slowest round, in percent of the median.
-double spread_percent(const std::vector<double>& samples) {
-  const auto [least, most] = std::ranges::minmax(samples);
-  return 100 * (most - least) / median(samples);
-}
-
-}  // namespace
 
 bool MedianReporter::ReportContext(const Context& context) {
   if (!has_printed_context_) PrintBasicContext(&std::cerr, context);
@@ -129,16 +113,6 @@ void MedianReporter::print_hit_ratios(const Row& row, const std::vector<Column>&
     std::printf("%-16s %3d %-20s %8.1f %% hits\n", row.scenario.c_str(), row.threads,
                 column.name.c_str(), 100 * median(cell->second.hit_ratio));
   }
-}
-
-void print_figure(std::string_view name, std::optional<double> value) {
-  if (!value) return;
-  std::printf("figure %.*s %.3f\n", static_cast<int>(name.size()), name.data(), *value);
-}
-
-std::optional<double> ratio(std::optional<double> one, std::optional<double> other) {
-  if (!one || !other) return std::nullopt;
-  return *one / *other;
 }
 
 }  // namespace tiercel::bench

@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "figures.h"
+
 namespace tiercel::bench {
 
 // A benchmark is called "scenario/column": one row of the table for each scenario and number of
@@ -59,11 +61,5 @@ class MedianReporter : public benchmark::BenchmarkReporter {
   bool has_printed_context_ = false;
   bool has_failed_ = false;
 };
-
-// `figure NAME VALUE`, or nothing for what was not measured.
-void print_figure(std::string_view name, std::optional<double> value);
-
-// `one` over `other`, if there are both.
-[[nodiscard]] std::optional<double> ratio(std::optional<double> one, std::optional<double> other);
 
 }  // namespace tiercel::bench

@@ -36,16 +36,15 @@ class OneStripe {
 
   void insert(const std::string& key) {
     constexpr std::string_view kValue = "value";
-    ASSERT_TRUE(stripe_->insert(
-        {.tag = tag_of(key),
-         .key = key,
-         .value = kValue,
-         .version = 0,
-         .expires_at = TimePoint::max(),
-         .flags = 0,
-         .generation = 1,
-         .units = static_cast<std::uint32_t>(
-             Entry::units_for(key.size(), kValue.size(), false, false))}));
+    ASSERT_TRUE(stripe_->insert({.tag = tag_of(key),
+                                 .key = key,
+                                 .value = kValue,
+                                 .version = 0,
+                                 .expires_at = TimePoint::max(),
+                                 .flags = 0,
+                                 .generation = 1,
+                                 .units = static_cast<std::uint32_t>(
+                                     Entry::units_for(key.size(), kValue.size(), false, false))}));
   }
   [[nodiscard]] bool has(const std::string& key) {
     std::atomic<const void*> slot{nullptr};

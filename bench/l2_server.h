@@ -1,0 +1,51 @@
+#pragma once
+
+// The server of the L2 bench, and redis-benchmark, the yardstick, as a process of its own.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "l2_work.h"
+#include "support/redis_server.h"
+#include "tiercel/base/result.h"
+
+namespace tiercel::bench {
+
+// One row of redis-benchmark: `clients` connections with `pipeline` commands in flight on each.
+struct Yardstick {
+  const DataSet* data = nullptr;
+  std::size_t clients = 0;
+  std::size_t pipeline = 0;
+
+  [[nodiscard]] std::string command_line() const;  // Without port and number of requests.
+};
+
+class BenchServer {
+ public:
+  // Starts redis-server on a free loopback port; aborts, saying why, if that fails.
+  BenchServer();
+
+  [[nodiscard]] std::uint16_t port() const noexcept { return server_->port(); }
+  [[nodiscard]] std::string url(const DataSet& data) const;
+  [[nodiscard]] std::string version();
+
+  // Stores the data, and under the key that redis-benchmark reads a value of the same size.
+  Result<void> fill(const DataSet& data);
+
+  // `requests` GETs. Errors: kInternal when it failed, or when one of its requests did not hit.
+  Result<Measurement> run(const Yardstick& yardstick, std::uint64_t requests);
+
+  // Errors: kInternal when any read of any contestant has missed.
+  Result<void> check_that_all_hit();
+
+ private:
+  // A number of INFO; nullopt if it is not there.
+  std::optional<std::uint64_t> info(const std::string& section, const std::string& name);
+
+  std::unique_ptr<tiercel::testing::RedisServer> server_;
+};
+
+}  // namespace tiercel::bench
