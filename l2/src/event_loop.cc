@@ -195,7 +195,8 @@ void EventLoop::post(UniqueFunction<void()> task) {
     if (native.stopping.load(std::memory_order_acquire)) return;
     TIERCEL_CHECK(native.start().has_value());
     native.inbox.push_back(std::move(task));
-    wake = std::exchange(native.sleeping, false);
+    // From a task, a timer or a socket's callback the loop comes to the inbox before it sleeps.
+    wake = !on_loop_thread() && std::exchange(native.sleeping, false);
   }
   if (wake) uv_async_send(&native.wake);
 }
