@@ -8,102 +8,14 @@
 #include <atomic>
 #include <cstring>
 #include <utility>
+#include <vector>
 
-#include "data_link.h"
-#include "host.h"
+#include "client_core.h"
 #include "one_shot_event.h"
-#include "resolver.h"
 #include "resp_format.h"
-#include "sentinel_watch.h"
-#include "stream_link.h"
-#include "submit_queue.h"
 #include "tiercel/base/check.h"
-#include "tiercel/base/mutex.h"
-#include "tiercel/base/random.h"
 
 namespace tiercel::l2 {
-
-class Client::Core final : public Host, public std::enable_shared_from_this<Client::Core> {
- public:
-  Core(ClientConfig config, EventLoop& loop)
-      : config_(std::move(config)),
-        loop_(loop),
-        queue_({config_.redis.queue_commands_max, config_.redis.queue_bytes_max}),
-        random_(config_.seed != 0 ? Random{config_.seed} : Random::from_entropy()),
-        resolver_(*this),
-        watch_(*this),
-        data_(*this),
-        stream_(*this, config_.channel) {}
-
-  void start();
-  // The error, if it is refused at once; the callback is then still the caller's.
-  template <typename Callback, typename Write>
-  [[nodiscard]] std::optional<Error> try_submit(const SubmitQueue::Request& request,
-                                                Callback& callback, Write&& write);
-  template <typename Callback>
-  [[nodiscard]] std::optional<Error> try_submit(const SubmitQueue::Request& request,
-                                                Callback& callback, OwnChunk chunk);
-  void close() TIERCEL_EXCLUDES(closed_mutex_);
-
-  void ping(std::string_view token) { stream_.ping(token); }
-  void redial_stream(std::string_view reason) { stream_.redial(unavailable(std::string{reason})); }
-  [[nodiscard]] std::optional<Error> data_trouble() const { return data_.trouble(); }
-  [[nodiscard]] std::optional<Error> stream_trouble() const { return stream_.trouble(); }
-  [[nodiscard]] ClientStats stats() const;
-
-  [[nodiscard]] EventLoop& loop() noexcept override { return loop_; }
-  [[nodiscard]] const RedisOptions& redis() const noexcept override { return config_.redis; }
-  [[nodiscard]] const Clock& clock() const noexcept override { return *config_.clock; }
-  [[nodiscard]] Random& random() noexcept override { return random_; }
-  [[nodiscard]] Counters& counters() noexcept override { return counters_; }
-  [[nodiscard]] LinkObserver* observer() noexcept override { return config_.observer; }
-  [[nodiscard]] Resolver& resolver() noexcept override { return resolver_; }
-  [[nodiscard]] SubmitQueue& queue() noexcept override { return queue_; }
-  [[nodiscard]] std::shared_ptr<void> open_handles() override { return open_handles_; }
-  void log(LogLevel level, const std::string& message) override {
-    if (config_.log) config_.log(level, message);
-  }
-  void master_resolved(const Resolution& resolution) override;
-  void master_announced(const Endpoint& endpoint) override;
-  void found_not_master(const Endpoint& endpoint, const Error& reason) override;
-
- private:
-  [[nodiscard]] std::optional<Error> conclude(SubmitQueue::Verdict verdict) {
-    if (verdict == SubmitQueue::Verdict::kAccepted) return std::nullopt;
-    if (verdict != SubmitQueue::Verdict::kAcceptedFirst) return refusal(verdict);
-    wake();
-    return std::nullopt;
-  }
-  [[nodiscard]] Error refusal(SubmitQueue::Verdict verdict);
-  void wake();
-  void close_on_loop();
-  void remember_master(const Endpoint& endpoint);
-  void send_links_to(const Endpoint& endpoint, bool only_those_up);
-
-  const ClientConfig config_;
-  EventLoop& loop_;
-  Counters counters_;
-
-  SubmitQueue queue_;
-  // A task that takes what was submitted is on its way to the loop.
-  std::atomic<bool> is_wake_posted_{false};
-
-  Mutex closed_mutex_;
-  CondVar closed_changed_;
-  bool is_close_begun_ TIERCEL_GUARDED_BY(closed_mutex_) = false;
-  bool is_all_closed_ TIERCEL_GUARDED_BY(closed_mutex_) = false;
-
-  // Loop thread only.
-  Random random_;
-  std::optional<Endpoint> master_;
-  // Answers of Sentinels below this epoch are older than what we know and move no link that is up.
-  std::uint64_t config_epoch_min_ = 0;
-  std::shared_ptr<void> open_handles_;
-  Resolver resolver_;
-  SentinelWatch watch_;
-  DataLink data_;
-  StreamLink stream_;
-};
 
 void Client::Core::start() {
   loop_.post([self = shared_from_this()] {
@@ -113,23 +25,16 @@ void Client::Core::start() {
       MutexLock lock{self->closed_mutex_};
       self->is_all_closed_ = true;
       self->closed_changed_.notify_all();
+      if (self->when_closed_.empty()) return;
+      // Not from within the destructor of a handle.
+      self->loop_.post([when_closed = std::move(self->when_closed_)]() mutable {
+        for (auto& done : when_closed) done();
+      });
     });
     self->watch_.start();
     self->data_.start();
     if (!self->config_.channel.empty()) self->stream_.start();
   });
-}
-
-template <typename Callback, typename Write>
-std::optional<Error> Client::Core::try_submit(const SubmitQueue::Request& request,
-                                              Callback& callback, Write&& write) {
-  return conclude(queue_.push(request, callback, std::forward<Write>(write)));
-}
-
-template <typename Callback>
-std::optional<Error> Client::Core::try_submit(const SubmitQueue::Request& request,
-                                              Callback& callback, OwnChunk chunk) {
-  return conclude(queue_.push_own(request, callback, chunk));
 }
 
 Error Client::Core::refusal(SubmitQueue::Verdict verdict) {
@@ -154,17 +59,26 @@ void Client::Core::wake() {
   });
 }
 
-void Client::Core::close() {
+void Client::Core::begin_close(UniqueFunction<void()> done) {
+  if (loop_.is_forked()) return;
   bool is_first = false;
   {
     MutexLock lock{closed_mutex_};
     is_first = !std::exchange(is_close_begun_, true);
+    if (done && !is_all_closed_) when_closed_.push_back(std::exchange(done, nullptr));
   }
-  TIERCEL_CHECK(!loop_.on_loop_thread());  // It would wait for itself.
+  if (done) loop_.post(std::move(done));
   if (is_first) {
     loop_.post([self = shared_from_this()] { self->close_on_loop(); });
   }
+}
+
+void Client::Core::close() {
+  if (loop_.is_forked()) return;
+  begin_close(nullptr);
   MutexLock lock{closed_mutex_};
+  if (is_all_closed_) return;
+  TIERCEL_CHECK(!loop_.on_loop_thread());  // It would wait for itself.
   while (!is_all_closed_) closed_changed_.wait(closed_mutex_);
 }
 
@@ -212,6 +126,7 @@ void Client::Core::found_not_master(const Endpoint& endpoint, const Error& reaso
 }
 
 ClientStats Client::Core::stats() const {
+  if (loop_.is_forked()) return {};  // A mutex may be locked for ever.
   const auto read = [](const auto& counter) { return counter.load(std::memory_order_relaxed); };
   ClientStats stats;
   stats.commands_submitted = queue_.submitted();
@@ -227,7 +142,14 @@ ClientStats Client::Core::stats() const {
 
 Client::Client(std::shared_ptr<Core> core) : core_(std::move(core)) {}
 
-Client::~Client() { close(); }
+Client::~Client() {
+  if (core_->loop().is_forked()) {
+    // What it holds must not be closed here; see event_loop.h.
+    static_cast<void>(new std::shared_ptr<Core>(std::move(core_)));
+  } else {
+    close();
+  }
+}
 
 Result<std::unique_ptr<Client>> Client::open(ClientConfig config, EventLoop& loop) {
   if (auto checked = validate(config.redis); !checked) return checked.error();
@@ -374,12 +296,18 @@ void Client::stream_redial(std::string_view reason) {
   core_->redial_stream(reason);
 }
 
-std::optional<Error> Client::data_trouble() const { return core_->data_trouble(); }
+std::optional<Error> Client::data_trouble() const {
+  return core_->loop().is_forked() ? forked() : core_->data_trouble();
+}
 
-std::optional<Error> Client::stream_trouble() const { return core_->stream_trouble(); }
+std::optional<Error> Client::stream_trouble() const {
+  return core_->loop().is_forked() ? forked() : core_->stream_trouble();
+}
 
 ClientStats Client::stats() const { return core_->stats(); }
 
 void Client::close() { core_->close(); }
+
+void Client::close_then(UniqueFunction<void()> done) { core_->begin_close(std::move(done)); }
 
 }  // namespace tiercel::l2

@@ -126,12 +126,14 @@ struct Connection::Socket {
     const std::span<char> room = owner->parser_.room();
     *buffer = uv_buf_init(room.data(), static_cast<unsigned>(room.size()));
   }
-  static void read(uv_stream_t* stream, ssize_t got, const uv_buf_t*) {
+  static void read(uv_stream_t* stream, ssize_t got, const uv_buf_t* buffer) {
     Connection* const owner = of(stream->data)->owner;
     if (owner == nullptr || got == 0) return;
+    owner->loop_.native().is_awake();
     const auto self = owner->shared_from_this();
     if (got > 0) {
-      self->received(static_cast<std::size_t>(got));
+      const auto bytes = static_cast<std::size_t>(got);
+      self->received(bytes, bytes == buffer->len);
     } else if (got == UV_EOF) {
       self->lose(unavailable("the server closed the connection", self->endpoint().to_string()));
     } else {
@@ -284,12 +286,12 @@ void Connection::address_connected() {
 }
 
 // The one place where bytes come from the socket. They stand in the parser's room already.
-void Connection::received(std::size_t bytes) {
+void Connection::received(std::size_t bytes, bool is_full) {
   parser_.filled(bytes);
   while (listener_ != nullptr) {
     switch (parser_.parse()) {
       case RespParser::Outcome::kReply: listener_->connection_reply_view(parser_.view()); break;
-      case RespParser::Outcome::kMore: return listener_->connection_read_end();
+      case RespParser::Outcome::kMore: return listener_->connection_read_end(is_full);
       case RespParser::Outcome::kError: {
         Error error = parser_.error();
         error.endpoint = options_.endpoint.to_string();

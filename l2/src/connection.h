@@ -37,8 +37,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
       connection_reply(reply.to_reply());
     }
     virtual void connection_reply(Reply) {}
-    // All the replies that came with one read have been passed on.
-    virtual void connection_read_end() {}
+    // All the replies that came with one read have been passed on. `more`: it took as many bytes as
+    // it could, so there are probably more, and then the next read follows at once.
+    virtual void connection_read_end(bool /*more*/) {}
     // What write() could not hand to the kernel at once has been handed to it now.
     virtual void connection_drained() {}
     virtual void connection_lost(const Error& reason) = 0;
@@ -87,7 +88,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void dial_next();
   void address_connected();
   void address_failed(int status);
-  void received(std::size_t bytes);
+  void received(std::size_t bytes, bool is_full);
   void write_queued();
   void begin_write();
   void wrote(int status);

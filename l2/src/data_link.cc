@@ -11,6 +11,7 @@
 #include <cstring>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -67,6 +68,11 @@ DataLink::DataLink(Host& host)
 DataLink::~DataLink() = default;
 
 void DataLink::accept() {
+  take();
+  flush();
+}
+
+void DataLink::take() {
   SubmitQueue::Taken taken = queue_.take();
   if (taken.commands.empty()) return;
   if (!is_up()) {
@@ -78,7 +84,6 @@ void DataLink::accept() {
   }
   deadline_min_ = std::min(deadline_min_, taken.deadline_min);
   waiting_.splice_back(taken.commands);
-  flush();
   start_sweep();
 }
 
@@ -148,7 +153,18 @@ void DataLink::forget_connection() {
 
 void DataLink::link_drained() { flush(); }
 
-void DataLink::link_read_end() { accept(); }
+// What the answers' callbacks have submitted leaves now, while the server works on what it has.
+// Before the loop sleeps, the threads that were woken by answers get a chance to submit, too: where
+// they share our core the loop would else sleep, be woken by the first of their commands and send
+// that one alone. (Measured with one such thread: 260 against 316 ns of CPU an operation.)
+void DataLink::link_read_end(bool more) {
+  take();
+  flush();
+  if (more) return;
+  std::this_thread::yield();
+  take();
+  flush();
+}
 
 void DataLink::flush() {
   if (!is_up() || pause_timer_ != 0 || drain_timer_ != 0) return;

@@ -26,12 +26,13 @@ class DataLink final : public Link {
   void close();
 
  private:
+  void take();
   void link_handshaken() override;
   void link_up(const ServerIdentity& server) override;
   void link_down(const Error& reason) override;
   void link_failed(const Error& reason) override;
   void link_reply(const ReplyView& reply) override;
-  void link_read_end() override;
+  void link_read_end(bool more) override;
   void link_drained() override;
 
   void flush();

@@ -103,8 +103,8 @@ void Link::become_up() {
   link_up(identity_);
 }
 
-void Link::connection_read_end() {
-  if (is_up()) link_read_end();
+void Link::connection_read_end(bool more) {
+  if (is_up()) link_read_end(more);
 }
 
 void Link::connection_drained() { link_drained(); }

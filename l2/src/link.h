@@ -52,8 +52,8 @@ class Link : private Connection::Listener {
   virtual void link_down(const Error& reason) = 0;      // It was up.
   virtual void link_failed(const Error& reason) = 0;    // An attempt failed.
   virtual void link_reply(const ReplyView& reply) = 0;  // After the handshake.
-  // All the replies that came with one read have been passed on.
-  virtual void link_read_end() {}
+  // See Connection::Listener.
+  virtual void link_read_end(bool /*more*/) {}
   virtual void link_drained() {}
 
   void become_up();
@@ -69,7 +69,7 @@ class Link : private Connection::Listener {
 
   void connection_ready() override;
   void connection_reply_view(const ReplyView& reply) override;
-  void connection_read_end() override;
+  void connection_read_end(bool more) override;
   void connection_drained() override;
   void connection_lost(const Error& reason) override;
 

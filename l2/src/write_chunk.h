@@ -38,14 +38,14 @@ struct WriteChunk {
 struct DeleteChunk {
   void operator()(WriteChunk* chunk) const noexcept {
     chunk->~WriteChunk();
-    ::operator delete(chunk, std::align_val_t{alignof(WriteChunk)});
+    ::operator delete (chunk, std::align_val_t{alignof(WriteChunk)});
   }
 };
 using OwnChunk = std::unique_ptr<WriteChunk, DeleteChunk>;
 
 [[nodiscard]] inline OwnChunk make_chunk(std::size_t bytes) {
   void* const memory =
-      ::operator new(sizeof(WriteChunk) + bytes, std::align_val_t{alignof(WriteChunk)});
+      ::operator new (sizeof(WriteChunk) + bytes, std::align_val_t{alignof(WriteChunk)});
   return OwnChunk{::new (memory) WriteChunk(bytes)};
 }
 

@@ -24,9 +24,11 @@
 // before the commands not yet sent, as does a read that is sent again after a lost connection; a
 // later command that had already been sent may have run before it.
 //
-// Not for: blocking commands (BLPOP, WAIT), transactions, SELECT, SUBSCRIBE: D is shared. Nor
-// for a process that forks: the child must not touch the client.
+// Not for: blocking commands (BLPOP, WAIT), transactions, SELECT, SUBSCRIBE: D is shared. After
+// fork() the client works on in the parent; in the child every command is answered kClosed at once
+// and closing does nothing (event_loop.h).
 
+#include <chrono>
 #include <coroutine>
 #include <cstdint>
 #include <memory>
@@ -40,6 +42,7 @@
 #include "tiercel/base/log.h"
 #include "tiercel/base/result.h"
 #include "tiercel/base/unique_function.h"
+#include "tiercel/l2/batch.h"
 #include "tiercel/l2/command.h"
 #include "tiercel/l2/event_loop.h"
 #include "tiercel/l2/options.h"
@@ -126,6 +129,11 @@ class Client {
                           std::span<const std::string_view> arguments, Retry retry,
                           TimePoint deadline, ViewCallback callback);
 
+  // Many keys in one call and with one answer: batch.h. Any thread.
+  void get_many(std::span<const std::string_view> keys, TimePoint deadline, GetManyCallback done);
+  void set_many(std::span<const KeyValue> entries, std::optional<std::chrono::milliseconds> ttl,
+                TimePoint deadline, SetManyCallback done);
+
   // For coroutines, without an allocation:
   //   const Result<Reply> reply = co_await client.execute(Command{Retry::kSafe, {"GET", key}}, at);
   // Any thread. The command is submitted when it is awaited. The coroutine goes on on the loop
@@ -154,6 +162,9 @@ class Client {
   // Retry::kIfNotSent with kDeadlineExceeded) and closes the sockets. After it returned no callback
   // and no observer call comes. Idempotent.
   void close();
+  // Any thread. The same without waiting; `done` runs on the loop thread when all is closed, and
+  // may destroy the client. The way to close on a loop that the user runs.
+  void close_then(UniqueFunction<void()> done);
 
  private:
   friend class CommandAwaitable;
@@ -163,6 +174,10 @@ class Client {
   template <typename Callback>
   [[nodiscard]] std::optional<Error> try_submit(Command& command, TimePoint deadline,
                                                 Callback& callback);
+  template <typename Callback, typename Write>
+  [[nodiscard]] std::optional<Error> try_submit_written(std::size_t bytes, Retry retry,
+                                                        TimePoint deadline, Callback& callback,
+                                                        Write&& write);
   template <typename Callback>
   void submit_any(Command command, TimePoint deadline, Callback callback);
   template <typename Callback>

@@ -2,6 +2,7 @@
 
 // Command and Script: what is sent to Redis, formatted once, on the submitting thread.
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -28,6 +29,11 @@ class Command {
   // At least one word (an empty request is a bug, and aborts).
   Command(Retry retry, std::initializer_list<std::string_view> words);
   Command(Retry retry, std::span<const std::string_view> words);
+  // Command{Retry::kSafe, "GET", key}. Within a co_await use this form: g++ 12 cannot compile a
+  // braced list of words there.
+  template <std::convertible_to<std::string_view>... Words>
+  requires(sizeof...(Words) > 0) explicit Command(Retry retry, const Words&... words)
+      : Command(retry, {std::string_view(words)...}) {}
 
   Command(const Command& other);
   Command(Command&& other) noexcept : size_(other.size_), retry_(other.retry_) { take(other); }
