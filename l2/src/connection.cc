@@ -3,8 +3,8 @@
 // close() or of the connection_lost call; every callback that can be followed by another checks it.
 // Entry points from libuv hold a reference to the Connection, since the listener may drop its own.
 //
-// The bytes of a uv_write must outlive it, and libuv cancels it only in the close callback: they
-// stand in the Socket, not in the Connection.
+// The bytes of a uv_write must outlive it, and libuv cancels it only in the close callback: what
+// is unsent, with the pins of its chunks, stands in the Socket, not in the Connection.
 
 #include "connection.h"
 
@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <deque>
 #include <utility>
 
 #include "event_loop_native.h"
@@ -25,13 +26,62 @@
 namespace tiercel::l2 {
 namespace {
 
-constexpr std::size_t kReadBytesMax = 16 * 1024;
 constexpr std::size_t kAddressesMax = 8;  // Of one name; more would leave each too little time.
 
 void set_option(int fd, int level, int option, int value) {
   // Best effort: a kernel without one of these options still has deadlines on every command.
   static_cast<void>(setsockopt(fd, level, option, &value, sizeof value));
 }
+
+// What is to be written, oldest first; pins the chunks of it.
+class UnsentSlices {
+ public:
+  UnsentSlices() = default;
+  UnsentSlices(const UnsentSlices&) = delete;
+  UnsentSlices& operator=(const UnsentSlices&) = delete;
+  ~UnsentSlices() {
+    for (const Slice& slice : slices_) unpin(slice.chunk);
+  }
+
+  [[nodiscard]] bool empty() const noexcept { return slices_.empty(); }
+  void push(const Slice& slice) {
+    pin(slice.chunk);
+    slices_.push_back(slice);
+  }
+  // The first of them as libuv wants them, without taking them; how many, and of how many bytes.
+  struct Gathered {
+    unsigned count;
+    std::size_t bytes;
+  };
+  [[nodiscard]] Gathered gather(std::span<uv_buf_t> buffers, std::size_t bytes_max) const noexcept {
+    Gathered gathered{0, 0};
+    for (const Slice& slice : slices_) {
+      if (gathered.count == buffers.size() || gathered.bytes == bytes_max) break;
+      const std::size_t size = std::min(slice.size, bytes_max - gathered.bytes);
+      // libuv only reads the bytes.
+      buffers[gathered.count++] =
+          uv_buf_init(const_cast<char*>(slice.data), static_cast<unsigned>(size));
+      gathered.bytes += size;
+    }
+    return gathered;
+  }
+  void drop(std::size_t bytes) noexcept {
+    while (bytes > 0) {
+      Slice& first = slices_.front();
+      if (bytes < first.size) {
+        first.data += bytes;
+        first.size -= bytes;
+        return;
+      }
+      bytes -= first.size;
+      unpin(first.chunk);
+      slices_.pop_front();
+    }
+  }
+
+ private:
+  std::deque<Slice> slices_;
+};
 
 }  // namespace
 
@@ -56,8 +106,8 @@ struct Connection::Socket {
   };
   uv_connect_t connect_request{};
   uv_write_t write_request{};
-  std::string writing;
-  std::array<char, kReadBytesMax> read_buffer;
+  std::size_t writing_bytes = 0;  // Of `unsent`, in the uv_write.
+  UnsentSlices unsent;
 
   static Socket* of(void* data) noexcept { return static_cast<Socket*>(data); }
   static void connected(uv_connect_t* request, int status) {
@@ -71,15 +121,19 @@ struct Connection::Socket {
     }
   }
   static void give_buffer(uv_handle_t* handle, std::size_t, uv_buf_t* buffer) {
-    auto& bytes = of(handle->data)->read_buffer;
-    *buffer = uv_buf_init(bytes.data(), static_cast<unsigned>(bytes.size()));
+    Connection* const owner = of(handle->data)->owner;
+    if (owner == nullptr) return;  // libuv then reports that there is no buffer.
+    const std::span<char> room = owner->parser_.room();
+    *buffer = uv_buf_init(room.data(), static_cast<unsigned>(room.size()));
   }
   static void read(uv_stream_t* stream, ssize_t got, const uv_buf_t* buffer) {
     Connection* const owner = of(stream->data)->owner;
     if (owner == nullptr || got == 0) return;
+    owner->loop_.native().is_awake();
     const auto self = owner->shared_from_this();
     if (got > 0) {
-      self->received({buffer->base, static_cast<std::size_t>(got)});
+      const auto bytes = static_cast<std::size_t>(got);
+      self->received(bytes, bytes == buffer->len);
     } else if (got == UV_EOF) {
       self->lose(unavailable("the server closed the connection", self->endpoint().to_string()));
     } else {
@@ -231,44 +285,61 @@ void Connection::address_connected() {
   listener_->connection_ready();
 }
 
-void Connection::received(std::string_view bytes) {
-  if (auto fed = parser_.feed(bytes); !fed) {
-    Error error = fed.error();
-    error.endpoint = options_.endpoint.to_string();
-    return lose(std::move(error));
-  }
+// The one place where bytes come from the socket. They stand in the parser's room already.
+void Connection::received(std::size_t bytes, bool is_full) {
+  parser_.filled(bytes);
   while (listener_ != nullptr) {
-    auto reply = parser_.next();
-    if (!reply) {
-      Error error = reply.error();
-      error.endpoint = options_.endpoint.to_string();
-      return lose(std::move(error));
+    switch (parser_.parse()) {
+      case RespParser::Outcome::kReply: listener_->connection_reply_view(parser_.view()); break;
+      case RespParser::Outcome::kMore: return listener_->connection_read_end(is_full);
+      case RespParser::Outcome::kError: {
+        Error error = parser_.error();
+        error.endpoint = options_.endpoint.to_string();
+        return lose(std::move(error));
+      }
     }
-    if (!reply->has_value()) return;
-    listener_->connection_reply(std::move(**reply));
   }
 }
 
 void Connection::write(std::string_view bytes) {
   if (!is_open_ || bytes.empty()) return;
-  if (is_writing_) {
-    pending_.append(bytes);
-    return;
-  }
-  // Not uv_buf_init, which takes 32-bit lengths. libuv only reads the bytes.
-  const uv_buf_t buffer{const_cast<char*>(bytes.data()), bytes.size()};
-  const int sent = uv_try_write(&socket_->stream, &buffer, 1);
-  if (sent < 0 && sent != UV_EAGAIN) return lose_later(trouble("write", sent));
-  const std::size_t taken = sent < 0 ? 0 : static_cast<std::size_t>(sent);
-  if (taken == bytes.size()) return;
-  begin_write(bytes.substr(taken));
+  OwnChunk copy = make_chunk(bytes.size());
+  std::memcpy(copy->bytes(), bytes.data(), bytes.size());
+  copy->added_final = 0;  // No command's: it lives by its pins.
+  WriteChunk* const chunk = copy.release();
+  pin(chunk);
+  const Slice slice{chunk->bytes(), bytes.size(), chunk};
+  write({&slice, 1});
+  unpin(chunk);
 }
 
-void Connection::begin_write(std::string_view bytes) {
-  socket_->writing.assign(bytes);
-  const uv_buf_t buffer{socket_->writing.data(), socket_->writing.size()};
+void Connection::write(std::span<const Slice> slices) {
+  if (!is_open_) return;
+  for (const Slice& slice : slices) socket_->unsent.push(slice);
+  if (!is_writing_) write_queued();
+}
+
+// The one place where bytes go to the socket, with begin_write.
+void Connection::write_queued() {
+  while (!socket_->unsent.empty()) {
+    if (turn_bytes_ >= kTurnBytesMax) return begin_write();  // Goes on in the next turn.
+    std::array<uv_buf_t, kSlicesMax> buffers;
+    const auto [count, bytes] = socket_->unsent.gather(buffers, kWriteBytesMax);
+    const int sent = uv_try_write(&socket_->stream, buffers.data(), count);
+    if (sent < 0 && sent != UV_EAGAIN) return lose_later(trouble("write", sent));
+    const std::size_t taken = sent < 0 ? 0 : static_cast<std::size_t>(sent);
+    turn_bytes_ += taken;
+    socket_->unsent.drop(taken);
+    if (taken < bytes) return begin_write();
+  }
+}
+
+void Connection::begin_write() {
+  std::array<uv_buf_t, kSlicesMax> buffers;
+  const auto [count, bytes] = socket_->unsent.gather(buffers, kWriteBytesMax);
+  socket_->writing_bytes = bytes;
   const int status =
-      uv_write(&socket_->write_request, &socket_->stream, &buffer, 1, &Socket::written);
+      uv_write(&socket_->write_request, &socket_->stream, buffers.data(), count, &Socket::written);
   if (status != 0) return lose_later(trouble("write", status));
   is_writing_ = true;
 }
@@ -277,11 +348,10 @@ void Connection::wrote(int status) {
   is_writing_ = false;
   if (status != 0) return lose(trouble("write", status));
   if (!is_open_) return;
-  if (pending_.empty()) {
-    listener_->connection_drained();
-  } else {
-    write(std::exchange(pending_, {}));
-  }
+  turn_bytes_ = 0;
+  socket_->unsent.drop(std::exchange(socket_->writing_bytes, 0));
+  write_queued();
+  if (is_open_ && !is_writing_) listener_->connection_drained();
 }
 
 void Connection::close() {

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "tiercel/base/error.h"
 #include "tiercel/l2/event_loop.h"
 #include "tiercel/l2/options.h"
+#include "write_chunk.h"
 
 namespace tiercel::l2 {
 
@@ -30,7 +32,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
    public:
     virtual ~Listener() = default;
     virtual void connection_ready() = 0;
-    virtual void connection_reply(Reply reply) = 0;
+    // Each reply comes by the first of these; a listener overrides it, or the second.
+    virtual void connection_reply_view(const ReplyView& reply) {
+      connection_reply(reply.to_reply());
+    }
+    virtual void connection_reply(Reply) {}
+    // All the replies that came with one read have been passed on. `more`: it took as many bytes as
+    // it could, so there are probably more, and then the next read follows at once.
+    virtual void connection_read_end(bool /*more*/) {}
     // What write() could not hand to the kernel at once has been handed to it now.
     virtual void connection_drained() {}
     virtual void connection_lost(const Error& reason) = 0;
@@ -54,12 +63,20 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void start();
   void close();
 
-  // After connection_ready. Begins to send at once; bytes that the kernel does not take are kept
-  // and sent in order.
+  // After connection_ready. Begins to send at once; what the kernel does not take is sent later, in
+  // order. These bytes are copied.
   void write(std::string_view bytes);
+  // These are not: their chunks are pinned for as long as they are needed.
+  void write(std::span<const Slice> slices);
   // True while earlier bytes still wait for the kernel, and when nothing can be sent any more:
   // bytes given to write() now would certainly not leave at once.
   [[nodiscard]] bool write_busy() const noexcept { return is_writing_ || !is_open_; }
+
+  // The most that one system call is given, and a connection writes in one turn of the loop: both
+  // bound how long the loop's other work waits.
+  static constexpr std::size_t kWriteBytesMax = std::size_t{256} << 10;
+  static constexpr std::size_t kTurnBytesMax = std::size_t{1} << 20;
+  static constexpr std::size_t kSlicesMax = 64;
 
   [[nodiscard]] const Endpoint& endpoint() const noexcept { return options_.endpoint; }
 
@@ -71,9 +88,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void dial_next();
   void address_connected();
   void address_failed(int status);
-  void received(std::string_view bytes);
+  void received(std::size_t bytes, bool is_full);
+  void write_queued();
+  void begin_write();
   void wrote(int status);
-  void begin_write(std::string_view bytes);
   void lose(Error reason);
   void lose_later(Error reason);
   void release_socket();
@@ -90,8 +108,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Lookup* lookup_ = nullptr;  // Owned by libuv while it runs.
   Socket* socket_ = nullptr;  // Deletes itself when libuv has closed it.
   bool is_open_ = false;
-  bool is_writing_ = false;  // A uv_write is under way.
-  std::string pending_;      // To be written after it.
+  bool is_writing_ = false;     // A uv_write is under way.
+  std::size_t turn_bytes_ = 0;  // Written since the last uv_write.
   RespParser parser_;
 };
 

@@ -5,11 +5,11 @@
 
 #include <cstdint>
 #include <deque>
-#include <string>
-#include <vector>
+#include <string_view>
 
 #include "link.h"
 #include "pending_command.h"
+#include "submit_queue.h"
 
 namespace tiercel::l2 {
 
@@ -18,33 +18,33 @@ class DataLink final : public Link {
   explicit DataLink(Host& host);
   ~DataLink() override;
 
-  // Takes the commands out of `batch`, in order.
-  void accept(std::vector<PendingCommand>& batch);
+  // Takes what has been submitted, in order, and sends what can be sent.
+  void accept();
   // The server is no master: gives the connection up, after a moment for the replies in flight.
   void leave(const Error& reason);
   // Stops, and answers everything: the client is closed.
   void close();
 
  private:
-  using Queue = std::deque<PendingCommand>;
-
+  void take();
   void link_handshaken() override;
   void link_up(const ServerIdentity& server) override;
   void link_down(const Error& reason) override;
   void link_failed(const Error& reason) override;
-  void link_reply(Reply reply) override;
+  void link_reply(const ReplyView& reply) override;
+  void link_read_end(bool more) override;
   void link_drained() override;
 
   void flush();
-  [[nodiscard]] bool take_next(TimePoint now, PendingCommand& command);
-  void put_back(PendingCommand command);
-  [[nodiscard]] bool handle_not_executed(PendingCommand& command, const Reply& reply);
-  void pause(const Reply& reply);
+  [[nodiscard]] PendingCommand* take_next(TimePoint now);
+  void put_back(PendingCommand* command);
+  [[nodiscard]] bool handle_not_executed(PendingCommand* command, const ReplyView& reply);
+  void make_whole_script(PendingCommand& command);
+  void pause(std::string_view said);
   void begin_drain(const Error& reason);
   void finish_drain();
   void forget_connection();
   void flush_soon();
-  void refuse_waiting(const Error& reason);
 
   void start_sweep();
   void sweep();
@@ -52,17 +52,18 @@ class DataLink final : public Link {
   [[nodiscard]] Error not_sent_in_time() const;
   [[nodiscard]] Error no_reply_in_time(const PendingCommand& command) const;
 
-  void release(const PendingCommand& command) noexcept;
-  void answer(PendingCommand command, Result<Reply> result);
+  void discard(PendingCommand* command) noexcept;
+  void answer(PendingCommand* command, Error error);
+  void answer_unsent(const Error& error);
+
+  SubmitQueue& queue_;
 
   // The three queues hold each command once. Oldest first: in_flight_ in the order of sending,
   // returned_ (nothing of it ran, or it may run twice) and waiting_ by sequence; returned_ is sent
   // first.
-  Queue in_flight_;
-  Queue returned_;
-  Queue waiting_;
-  std::uint64_t sequence_last_ = 0;
-  std::string out_;  // Kept for its capacity.
+  PendingList in_flight_;
+  std::deque<PendingCommand*> returned_;
+  PendingList waiting_;
 
   // No unanswered command's deadline is earlier. Rises only when a sweep has looked at all.
   TimePoint deadline_min_ = TimePoint::max();

@@ -20,18 +20,15 @@
 namespace tiercel::l2 {
 
 class Resolver;
+class SubmitQueue;
 
 struct Counters {
-  std::atomic<std::uint64_t> commands_submitted{0};
   std::atomic<std::uint64_t> commands_overloaded{0};
   std::atomic<std::uint64_t> replies_late{0};
   std::atomic<std::uint64_t> retries{0};
   std::atomic<std::uint64_t> connects_attempted{0};
   std::atomic<std::uint64_t> connects_failed{0};
   std::atomic<std::uint64_t> master_changes{0};
-  // What waits and is in flight, for the bounds.
-  std::atomic<std::size_t> commands{0};
-  std::atomic<std::size_t> bytes{0};
 };
 
 // Who the master is, and how recent that knowledge is: Sentinels raise the epoch at each failover.
@@ -51,6 +48,7 @@ class Host {
   [[nodiscard]] virtual Counters& counters() noexcept = 0;
   [[nodiscard]] virtual LinkObserver* observer() noexcept = 0;  // May be null.
   [[nodiscard]] virtual Resolver& resolver() noexcept = 0;
+  [[nodiscard]] virtual SubmitQueue& queue() noexcept = 0;
   // Every Connection holds it; the client is closed when the last holder lets go.
   [[nodiscard]] virtual std::shared_ptr<void> open_handles() = 0;
 

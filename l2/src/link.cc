@@ -75,9 +75,9 @@ void Link::connection_ready() {
   connection_->write(handshake_->wire());
 }
 
-void Link::connection_reply(Reply reply) {
-  if (!handshake_) return link_reply(std::move(reply));
-  const Handshake::Outcome outcome = handshake_->feed(reply);
+void Link::connection_reply_view(const ReplyView& reply) {
+  if (!handshake_) return link_reply(reply);
+  const Handshake::Outcome outcome = handshake_->feed(reply.to_reply());
   if (outcome != Handshake::Outcome::kMore) finish_handshake(outcome);
 }
 
@@ -101,6 +101,10 @@ void Link::become_up() {
   last_logged_failure_.clear();
   host_.log(LogLevel::kInfo, std::string{name_} + " link up: " + endpoint_text());
   link_up(identity_);
+}
+
+void Link::connection_read_end(bool more) {
+  if (is_up()) link_read_end(more);
 }
 
 void Link::connection_drained() { link_drained(); }

@@ -49,9 +49,11 @@ class Link : private Connection::Listener {
   // The handshake is done; the heir may ask more, and calls become_up() when it can be used.
   virtual void link_handshaken() = 0;
   virtual void link_up(const ServerIdentity& server) = 0;
-  virtual void link_down(const Error& reason) = 0;    // It was up.
-  virtual void link_failed(const Error& reason) = 0;  // An attempt failed.
-  virtual void link_reply(Reply reply) = 0;           // After the handshake.
+  virtual void link_down(const Error& reason) = 0;      // It was up.
+  virtual void link_failed(const Error& reason) = 0;    // An attempt failed.
+  virtual void link_reply(const ReplyView& reply) = 0;  // After the handshake.
+  // See Connection::Listener.
+  virtual void link_read_end(bool /*more*/) {}
   virtual void link_drained() {}
 
   void become_up();
@@ -66,7 +68,8 @@ class Link : private Connection::Listener {
   enum class State : std::uint8_t { kStopped, kWaiting, kResolving, kDialing, kUp };
 
   void connection_ready() override;
-  void connection_reply(Reply reply) override;
+  void connection_reply_view(const ReplyView& reply) override;
+  void connection_read_end(bool more) override;
   void connection_drained() override;
   void connection_lost(const Error& reason) override;
 

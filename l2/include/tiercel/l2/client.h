@@ -24,21 +24,25 @@
 // before the commands not yet sent, as does a read that is sent again after a lost connection; a
 // later command that had already been sent may have run before it.
 //
-// Not for: blocking commands (BLPOP, WAIT), transactions, SELECT, SUBSCRIBE: D is shared. Nor
-// for a process that forks: the child must not touch the client.
+// Not for: blocking commands (BLPOP, WAIT), transactions, SELECT, SUBSCRIBE: D is shared. After
+// fork() the client works on in the parent; in the child every command is answered kClosed at once
+// and closing does nothing (event_loop.h).
 
+#include <chrono>
+#include <coroutine>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "tiercel/base/clock.h"
 #include "tiercel/base/log.h"
 #include "tiercel/base/result.h"
 #include "tiercel/base/unique_function.h"
+#include "tiercel/l2/batch.h"
 #include "tiercel/l2/command.h"
 #include "tiercel/l2/event_loop.h"
 #include "tiercel/l2/options.h"
@@ -99,6 +103,10 @@ struct ClientStats {
 };
 
 using ReplyCallback = UniqueFunction<void(Result<Reply>)>;
+// The reply where it stands in the read buffer: valid during the call only.
+using ViewCallback = UniqueFunction<void(Result<ReplyView>)>;
+
+class CommandAwaitable;
 
 class Client {
  public:
@@ -115,6 +123,24 @@ class Client {
   void submit_script(const Script& script, std::span<const std::string_view> keys,
                      std::span<const std::string_view> arguments, Retry retry, TimePoint deadline,
                      ReplyCallback callback);
+  // The same, and nothing of the reply is copied but what the callback takes.
+  void submit_view(Command command, TimePoint deadline, ViewCallback callback);
+  void submit_script_view(const Script& script, std::span<const std::string_view> keys,
+                          std::span<const std::string_view> arguments, Retry retry,
+                          TimePoint deadline, ViewCallback callback);
+
+  // Many keys in one call and with one answer: batch.h. Any thread.
+  void get_many(std::span<const std::string_view> keys, TimePoint deadline, GetManyCallback done);
+  void set_many(std::span<const KeyValue> entries, std::optional<std::chrono::milliseconds> ttl,
+                TimePoint deadline, SetManyCallback done);
+
+  // For coroutines, without an allocation:
+  //   const Result<Reply> reply = co_await client.execute(Command{Retry::kSafe, {"GET", key}}, at);
+  // Any thread. The command is submitted when it is awaited. The coroutine goes on on the loop
+  // thread, so it must not block there; or, for kOverloaded and kClosed, at once where it is. There
+  // is no cancelling: the deadline bounds the wait, and until the answer has come the coroutine
+  // must not be destroyed. close() resumes all that wait before it returns.
+  [[nodiscard]] CommandAwaitable execute(Command command, TimePoint deadline);
 
   // Blocking. Errors: as above; kInvalidArgument when called on the loop thread, where it could
   // never return.
@@ -136,11 +162,56 @@ class Client {
   // Retry::kIfNotSent with kDeadlineExceeded) and closes the sockets. After it returned no callback
   // and no observer call comes. Idempotent.
   void close();
+  // Any thread. The same without waiting; `done` runs on the loop thread when all is closed, and
+  // may destroy the client. The way to close on a loop that the user runs.
+  void close_then(UniqueFunction<void()> done);
 
  private:
+  friend class CommandAwaitable;
   class Core;
   explicit Client(std::shared_ptr<Core> core);
+  // The error, if it is refused at once; the callback is then still the caller's.
+  template <typename Callback>
+  [[nodiscard]] std::optional<Error> try_submit(Command& command, TimePoint deadline,
+                                                Callback& callback);
+  template <typename Callback, typename Write>
+  [[nodiscard]] std::optional<Error> try_submit_written(std::size_t bytes, Retry retry,
+                                                        TimePoint deadline, Callback& callback,
+                                                        Write&& write);
+  template <typename Callback>
+  void submit_any(Command command, TimePoint deadline, Callback callback);
+  template <typename Callback>
+  void submit_any_script(const Script& script, std::span<const std::string_view> keys,
+                         std::span<const std::string_view> arguments, Retry retry,
+                         TimePoint deadline, Callback callback);
   std::shared_ptr<Core> core_;
 };
+
+// What execute() returns, to be awaited once. Lives in the frame of the coroutine, as does the
+// answer until it is taken.
+class [[nodiscard]] CommandAwaitable {
+ public:
+  CommandAwaitable(const CommandAwaitable&) = delete;
+  CommandAwaitable& operator=(const CommandAwaitable&) = delete;
+
+  [[nodiscard]] bool await_ready() const noexcept { return false; }
+  [[nodiscard]] bool await_suspend(std::coroutine_handle<> waiter);
+  [[nodiscard]] Result<Reply> await_resume() { return std::move(*result_); }
+
+ private:
+  friend class Client;
+  CommandAwaitable(Client& client, Command command, TimePoint deadline) noexcept
+      : client_(client), command_(std::move(command)), deadline_(deadline) {}
+
+  Client& client_;
+  Command command_;
+  const TimePoint deadline_;
+  std::coroutine_handle<> waiter_;
+  std::optional<Result<Reply>> result_;
+};
+
+inline CommandAwaitable Client::execute(Command command, TimePoint deadline) {
+  return {*this, std::move(command), deadline};
+}
 
 }  // namespace tiercel::l2

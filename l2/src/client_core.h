@@ -1,0 +1,134 @@
+#pragma once
+
+// Client::Core: what a Client consists of, for those sources that implement it.
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data_link.h"
+#include "host.h"
+#include "resolver.h"
+#include "sentinel_watch.h"
+#include "stream_link.h"
+#include "submit_queue.h"
+#include "tiercel/base/mutex.h"
+#include "tiercel/base/random.h"
+#include "tiercel/l2/client.h"
+
+namespace tiercel::l2 {
+
+inline Error forked() {
+  return closed("this process is a fork of the one that opened the client");
+}
+
+class Client::Core final : public Host, public std::enable_shared_from_this<Client::Core> {
+ public:
+  Core(ClientConfig config, EventLoop& loop)
+      : config_(std::move(config)),
+        loop_(loop),
+        queue_({config_.redis.queue_commands_max, config_.redis.queue_bytes_max}),
+        random_(config_.seed != 0 ? Random{config_.seed} : Random::from_entropy()),
+        resolver_(*this),
+        watch_(*this),
+        data_(*this),
+        stream_(*this, config_.channel) {}
+
+  void start();
+  // The error, if it is refused at once; the callback is then still the caller's.
+  template <typename Callback, typename Write>
+  [[nodiscard]] std::optional<Error> try_submit(const SubmitQueue::Request& request,
+                                                Callback& callback, Write&& write);
+  template <typename Callback>
+  [[nodiscard]] std::optional<Error> try_submit(const SubmitQueue::Request& request,
+                                                Callback& callback, OwnChunk chunk);
+  void begin_close(UniqueFunction<void()> done) TIERCEL_EXCLUDES(closed_mutex_);
+  void close() TIERCEL_EXCLUDES(closed_mutex_);
+
+  void ping(std::string_view token) { stream_.ping(token); }
+  void redial_stream(std::string_view reason) { stream_.redial(unavailable(std::string{reason})); }
+  [[nodiscard]] std::optional<Error> data_trouble() const { return data_.trouble(); }
+  [[nodiscard]] std::optional<Error> stream_trouble() const { return stream_.trouble(); }
+  [[nodiscard]] ClientStats stats() const;
+
+  [[nodiscard]] EventLoop& loop() noexcept override { return loop_; }
+  [[nodiscard]] const RedisOptions& redis() const noexcept override { return config_.redis; }
+  [[nodiscard]] const Clock& clock() const noexcept override { return *config_.clock; }
+  [[nodiscard]] Random& random() noexcept override { return random_; }
+  [[nodiscard]] Counters& counters() noexcept override { return counters_; }
+  [[nodiscard]] LinkObserver* observer() noexcept override { return config_.observer; }
+  [[nodiscard]] Resolver& resolver() noexcept override { return resolver_; }
+  [[nodiscard]] SubmitQueue& queue() noexcept override { return queue_; }
+  [[nodiscard]] std::shared_ptr<void> open_handles() override { return open_handles_; }
+  void log(LogLevel level, const std::string& message) override {
+    if (config_.log) config_.log(level, message);
+  }
+  void master_resolved(const Resolution& resolution) override;
+  void master_announced(const Endpoint& endpoint) override;
+  void found_not_master(const Endpoint& endpoint, const Error& reason) override;
+
+ private:
+  [[nodiscard]] std::optional<Error> conclude(SubmitQueue::Verdict verdict) {
+    if (verdict == SubmitQueue::Verdict::kAccepted) return std::nullopt;
+    if (verdict != SubmitQueue::Verdict::kAcceptedFirst) return refusal(verdict);
+    wake();
+    return std::nullopt;
+  }
+  [[nodiscard]] Error refusal(SubmitQueue::Verdict verdict);
+  void wake();
+  void close_on_loop();
+  void remember_master(const Endpoint& endpoint);
+  void send_links_to(const Endpoint& endpoint, bool only_those_up);
+
+  const ClientConfig config_;
+  EventLoop& loop_;
+  Counters counters_;
+
+  SubmitQueue queue_;
+  // A task that takes what was submitted is on its way to the loop.
+  std::atomic<bool> is_wake_posted_{false};
+
+  Mutex closed_mutex_;
+  CondVar closed_changed_;
+  bool is_close_begun_ TIERCEL_GUARDED_BY(closed_mutex_) = false;
+  bool is_all_closed_ TIERCEL_GUARDED_BY(closed_mutex_) = false;
+  std::vector<UniqueFunction<void()>> when_closed_ TIERCEL_GUARDED_BY(closed_mutex_);
+
+  // Loop thread only.
+  Random random_;
+  std::optional<Endpoint> master_;
+  // Answers of Sentinels below this epoch are older than what we know and move no link that is up.
+  std::uint64_t config_epoch_min_ = 0;
+  std::shared_ptr<void> open_handles_;
+  Resolver resolver_;
+  SentinelWatch watch_;
+  DataLink data_;
+  StreamLink stream_;
+};
+
+template <typename Callback, typename Write>
+std::optional<Error> Client::Core::try_submit(const SubmitQueue::Request& request,
+                                              Callback& callback, Write&& write) {
+  if (loop_.is_forked()) return forked();
+  return conclude(queue_.push(request, callback, std::forward<Write>(write)));
+}
+
+template <typename Callback>
+std::optional<Error> Client::Core::try_submit(const SubmitQueue::Request& request,
+                                              Callback& callback, OwnChunk chunk) {
+  if (loop_.is_forked()) return forked();
+  return conclude(queue_.push_own(request, callback, chunk));
+}
+
+template <typename Callback, typename Write>
+std::optional<Error> Client::try_submit_written(std::size_t bytes, Retry retry, TimePoint deadline,
+                                                Callback& callback, Write&& write) {
+  return core_->try_submit(
+      {.bytes = bytes, .retry = retry, .deadline = deadline, .script = nullptr}, callback,
+      std::forward<Write>(write));
+}
+
+}  // namespace tiercel::l2

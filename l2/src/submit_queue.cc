@@ -1,0 +1,118 @@
+// Invariants: a PendingCommand is in exactly one of submitted_, free_commands_, returned_commands_,
+// or was taken. A chunk is the tail, or in sealed_, or known to the loop thread by its commands
+// (added_final is set), or in one of the two lists of free ones. Those who push write only to the
+// tail and to what is free; the loop only to what it has taken.
+
+#include "submit_queue.h"
+
+namespace tiercel::l2 {
+namespace {
+
+void delete_chunks(WriteChunk* chunk) noexcept {
+  while (chunk != nullptr) DeleteChunk{}(std::exchange(chunk, chunk->next));
+}
+
+}  // namespace
+
+SubmitQueue::~SubmitQueue() {
+  MutexLock lock{mutex_};
+  for (WriteChunk* chunks : {tail_, sealed_, free_chunks_, returned_chunks_}) delete_chunks(chunks);
+}
+
+SubmitQueue::Verdict SubmitQueue::admit(const Request& request) {
+  if (request.bytes > bounds_.bytes_max) return Verdict::kTooLarge;
+  if (is_closed_) return Verdict::kClosed;
+  if (added_commands_ - seen_released_commands_ >= bounds_.commands_max) {
+    seen_released_commands_ = released_commands_.load(std::memory_order_relaxed);
+    if (added_commands_ - seen_released_commands_ >= bounds_.commands_max) {
+      return Verdict::kTooManyCommands;
+    }
+  }
+  if (added_bytes_ - seen_released_bytes_ + request.bytes > bounds_.bytes_max) {
+    seen_released_bytes_ = released_bytes_.load(std::memory_order_relaxed);
+    if (added_bytes_ - seen_released_bytes_ + request.bytes > bounds_.bytes_max) {
+      return Verdict::kTooManyBytes;
+    }
+  }
+  return Verdict::kAccepted;
+}
+
+void SubmitQueue::replace_tail() {
+  if (tail_ != nullptr) tail_->next = std::exchange(sealed_, tail_);
+  if (free_chunks_ == nullptr) {
+    tail_ = make_chunk(kChunkBytes).release();
+    return;
+  }
+  tail_ = std::exchange(free_chunks_, free_chunks_->next);
+  --free_chunk_count_;
+  tail_->next = nullptr;
+}
+
+void SubmitQueue::add_commands() {
+  slabs_.push_back(std::make_unique<PendingCommand[]>(kSlabCommands));
+  for (std::size_t i = 0; i < kSlabCommands; ++i) free_commands_.push_back(&slabs_.back()[i]);
+}
+
+SubmitQueue::Taken SubmitQueue::take_locked() {
+  Taken taken;
+  taken.commands.splice_back(submitted_);
+  taken.deadline_min = std::exchange(deadline_min_, TimePoint::max());
+  free_commands_.splice_back(returned_commands_);
+  while (returned_chunks_ != nullptr && free_chunk_count_ < kFreeChunksMax) {
+    WriteChunk* const chunk = std::exchange(returned_chunks_, returned_chunks_->next);
+    chunk->next = std::exchange(free_chunks_, chunk);
+    ++free_chunk_count_;
+  }
+  return taken;
+}
+
+SubmitQueue::Taken SubmitQueue::take() {
+  WriteChunk* sealed = nullptr;
+  Taken taken;
+  {
+    MutexLock lock{mutex_};
+    taken = take_locked();
+    sealed = std::exchange(sealed_, nullptr);
+  }
+  delete_chunks(std::exchange(returned_chunks_, nullptr));  // More than are kept.
+  seal(sealed);
+  return taken;
+}
+
+SubmitQueue::Taken SubmitQueue::close() {
+  {
+    MutexLock lock{mutex_};
+    is_closed_ = true;
+  }
+  return take();
+}
+
+// The loop thread learns how many commands they will ever have had.
+void SubmitQueue::seal(WriteChunk* chunks) noexcept {
+  while (chunks != nullptr) {
+    WriteChunk* const chunk = std::exchange(chunks, chunks->next);
+    chunk->added_final = chunk->added;
+    dispose_if_done(chunk);
+  }
+}
+
+void SubmitQueue::dispose(WriteChunk* chunk) noexcept {
+  if (chunk->capacity != kChunkBytes) return DeleteChunk{}(chunk);
+  chunk->used = 0;
+  chunk->added = 0;
+  chunk->released = 0;
+  chunk->added_final = WriteChunk::kNotSealed;
+  chunk->next = std::exchange(returned_chunks_, chunk);
+}
+
+std::uint64_t SubmitQueue::submitted() const {
+  MutexLock lock{mutex_};
+  return added_commands_;
+}
+
+std::size_t SubmitQueue::waiting() const {
+  MutexLock lock{mutex_};
+  return added_commands_ - released_commands_.load(std::memory_order_relaxed);
+}
+
+}  // namespace tiercel::l2
