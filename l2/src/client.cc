@@ -24,8 +24,9 @@ namespace tiercel::l2 {
 
 class Client::Core final : public Host, public std::enable_shared_from_this<Client::Core> {
  public:
-  Core(ClientConfig config, EventLoop& loop)
+  Core(ClientConfig config, std::shared_ptr<TlsContext> tls, EventLoop& loop)
       : config_(std::move(config)),
+        tls_(std::move(tls)),
         loop_(loop),
         random_(config_.seed != 0 ? Random{config_.seed} : Random::from_entropy()),
         resolver_(*this),
@@ -51,6 +52,14 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   [[nodiscard]] LinkObserver* observer() noexcept override { return config_.observer; }
   [[nodiscard]] Resolver& resolver() noexcept override { return resolver_; }
   [[nodiscard]] std::shared_ptr<void> open_handles() override { return open_handles_; }
+  [[nodiscard]] TlsTarget server_tls() const override {
+    if (tls_ == nullptr) return {};
+    return {tls_, config_.redis.tls->server_name};
+  }
+  [[nodiscard]] TlsTarget sentinel_tls() const override {
+    if (tls_ == nullptr) return {};
+    return {tls_, config_.redis.tls->sentinel_server_name};
+  }
   void log(LogLevel level, const std::string& message) override {
     if (config_.log) config_.log(level, message);
   }
@@ -65,6 +74,7 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   void send_links_to(const Endpoint& endpoint, bool only_those_up);
 
   const ClientConfig config_;
+  const std::shared_ptr<TlsContext> tls_;  // Null: plain.
   EventLoop& loop_;
   Counters counters_;
 
@@ -242,8 +252,14 @@ Client::~Client() { close(); }
 Result<std::unique_ptr<Client>> Client::open(ClientConfig config, EventLoop& loop) {
   if (auto checked = validate(config.redis); !checked) return checked.error();
   if (config.clock == nullptr) return invalid_argument("clock: must not be null");
+  std::shared_ptr<TlsContext> tls;
+  if (config.redis.tls) {
+    auto created = TlsContext::create(*config.redis.tls, config.log);
+    if (!created) return created.error();
+    tls = std::move(*created);
+  }
   if (auto started = loop.start(); !started) return started.error();
-  auto core = std::make_shared<Core>(std::move(config), loop);
+  auto core = std::make_shared<Core>(std::move(config), std::move(tls), loop);
   core->start();
   return std::unique_ptr<Client>{new Client(std::move(core))};
 }

@@ -80,10 +80,8 @@ struct Connection::Socket {
     const auto self = owner->shared_from_this();
     if (got > 0) {
       self->received({buffer->base, static_cast<std::size_t>(got)});
-    } else if (got == UV_EOF) {
-      self->lose(unavailable("the server closed the connection", self->endpoint().to_string()));
     } else {
-      self->lose(self->trouble("read", static_cast<int>(got)));
+      self->lose(self->end_of_input(static_cast<int>(got)));
     }
   }
   static void written(uv_write_t* request, int status) {
@@ -131,6 +129,27 @@ Connection::~Connection() { TIERCEL_CHECK(socket_ == nullptr && lookup_ == nullp
 Error Connection::trouble(std::string_view what, int status) const {
   return unavailable(std::string{what} + " failed: " + uv_strerror(status),
                      options_.endpoint.to_string());
+}
+
+// What the far end may have meant by it when it said nothing before.
+Error Connection::end_of_input(int status) const {
+  Error error = status == UV_EOF
+                    ? unavailable("the server closed the connection", options_.endpoint.to_string())
+                    : trouble("read", status);
+  if (tls_ != nullptr && tls_->is_handshaking()) {
+    error.message +=
+        " during the TLS handshake (is this its TLS port, and has it room for clients?)";
+  } else if (tls_ == nullptr && !has_received_ && endpoint().unix_path.empty()) {
+    error.message += " without a word (if this is a TLS port, use rediss://)";
+  }
+  return error;
+}
+
+// Redis takes a ClientHello for the beginning of a long request, and waits for the rest.
+std::string_view Connection::silence_hint() const noexcept {
+  if (tls_ == nullptr || has_received_) return {};
+  return " (it is connected, but has not said a word of TLS: a server that does not speak TLS on "
+         "this port stays silent like that; then use its tls-port, or redis:// for rediss://)";
 }
 
 void Connection::start() {
@@ -228,10 +247,57 @@ void Connection::address_connected() {
   const int status = uv_read_start(&socket_->stream, &Socket::give_buffer, &Socket::read);
   if (status != 0) return lose(trouble("read", status));
   is_open_ = true;
+  if (options_.tls.context != nullptr) return begin_tls();
   listener_->connection_ready();
 }
 
+void Connection::begin_tls() {
+  const TlsTarget& tls = options_.tls;
+  auto session = tls.context->open_session(tls.name.empty() ? options_.endpoint.host : tls.name);
+  if (!session) {
+    Error error = session.error();
+    error.endpoint = options_.endpoint.to_string();
+    return lose(std::move(error));
+  }
+  tls_ = std::move(*session);
+  send_tls_output();
+}
+
 void Connection::received(std::string_view bytes) {
+  if (tls_ != nullptr) {
+    received_tls(bytes);
+  } else {
+    received_plain(bytes);
+  }
+  has_received_ = true;
+}
+
+void Connection::received_tls(std::string_view bytes) {
+  tls_->give(bytes);
+  while (listener_ != nullptr) {
+    const auto event = tls_->next();
+    if (!event) {
+      send_tls_output();  // An alert that tells the server why.
+      Error error = event.error();
+      error.endpoint = options_.endpoint.to_string();
+      return lose(std::move(error));
+    }
+    switch (*event) {
+      // What the listener writes leaves together with the end of our handshake.
+      case TlsSession::Event::kOpened: listener_->connection_ready(); break;
+      case TlsSession::Event::kPlain: received_plain(tls_->plain()); break;
+      case TlsSession::Event::kEnded: return lose(end_of_input(UV_EOF));
+      case TlsSession::Event::kStarved: return send_tls_output();
+    }
+  }
+}
+
+void Connection::received_plain(std::string_view bytes) {
+  if (tls_ == nullptr && !has_received_ && looks_like_tls(bytes)) {
+    Error error = explain_unwanted_tls();
+    error.endpoint = options_.endpoint.to_string();
+    return lose(std::move(error));
+  }
   if (auto fed = parser_.feed(bytes); !fed) {
     Error error = fed.error();
     error.endpoint = options_.endpoint.to_string();
@@ -251,6 +317,17 @@ void Connection::received(std::string_view bytes) {
 
 void Connection::write(std::string_view bytes) {
   if (!is_open_ || bytes.empty()) return;
+  if (tls_ == nullptr) return write_wire(bytes);
+  if (auto written = tls_->write(bytes); !written) return lose_later(written.error());
+  send_tls_output();
+}
+
+void Connection::send_tls_output() {
+  if (is_open_ && !tls_->output().empty()) write_wire(tls_->output());
+  tls_->clear_output();
+}
+
+void Connection::write_wire(std::string_view bytes) {
   if (is_writing_) {
     pending_.append(bytes);
     return;
@@ -280,7 +357,7 @@ void Connection::wrote(int status) {
   if (pending_.empty()) {
     listener_->connection_drained();
   } else {
-    write(std::exchange(pending_, {}));
+    write_wire(std::exchange(pending_, {}));
   }
 }
 
@@ -295,6 +372,10 @@ void Connection::close() {
 }
 
 void Connection::release_socket() {
+  if (tls_ != nullptr && is_open_ && !is_writing_) {
+    tls_->close();
+    send_tls_output();  // Whatever the kernel does not take of it is lost with the socket.
+  }
   is_open_ = false;
   if (socket_ == nullptr) return;
   socket_->owner = nullptr;

@@ -1,7 +1,8 @@
 #pragma once
 
-// Connection: one socket to one endpoint (TCP or Unix), replies in, bytes out. It knows nothing of
-// what the replies mean, and dials once: a new attempt is a new Connection. Loop thread only.
+// Connection: one socket to one endpoint (TCP, with or without TLS, or Unix), replies in, bytes
+// out. It knows nothing of what the replies mean, and dials once: a new attempt is a new
+// Connection. Loop thread only.
 //
 // The listener must stay alive until close() was called or connection_lost() came; whichever is
 // first is the last it hears. No listener call comes from within start(), write() or close(). The
@@ -19,6 +20,7 @@
 #include "tiercel/base/error.h"
 #include "tiercel/l2/event_loop.h"
 #include "tiercel/l2/options.h"
+#include "tls_context.h"
 
 namespace tiercel::l2 {
 
@@ -43,6 +45,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     Duration connect_timeout{};
     // A peer that is gone is noticed in about this time, also when nothing is in flight.
     Duration silence_max{};
+    TlsTarget tls{};
   };
 
   Connection(EventLoop& loop, Options options, Listener& listener,
@@ -62,6 +65,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   [[nodiscard]] bool write_busy() const noexcept { return is_writing_ || !is_open_; }
 
   [[nodiscard]] const Endpoint& endpoint() const noexcept { return options_.endpoint; }
+  // For the error of who has waited for it in vain: what the silence may mean. Often empty.
+  [[nodiscard]] std::string_view silence_hint() const noexcept;
 
  private:
   struct Socket;
@@ -71,13 +76,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void dial_next();
   void address_connected();
   void address_failed(int status);
+  void begin_tls();
   void received(std::string_view bytes);
+  void received_tls(std::string_view bytes);
+  void received_plain(std::string_view bytes);
   void wrote(int status);
+  void send_tls_output();
+  void write_wire(std::string_view bytes);
   void begin_write(std::string_view bytes);
   void lose(Error reason);
   void lose_later(Error reason);
   void release_socket();
   [[nodiscard]] Error trouble(std::string_view what, int status) const;
+  [[nodiscard]] Error end_of_input(int status) const;
 
   EventLoop& loop_;
   const Options options_;
@@ -92,6 +103,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool is_open_ = false;
   bool is_writing_ = false;  // A uv_write is under way.
   std::string pending_;      // To be written after it.
+  bool has_received_ = false;
+  std::unique_ptr<TlsSession> tls_;  // Null: plain, or not yet connected.
   RespParser parser_;
 };
 
