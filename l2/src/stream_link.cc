@@ -65,7 +65,7 @@ void StreamLink::link_reply(Reply reply) {
 
 void StreamLink::subscription_reply(const Reply& reply) {
   if (reply.is_error()) {
-    if (auto why = explain_refusal("SUBSCRIBE", reply.text, host().redis().credentials)) {
+    if (auto why = explain_refusal("SUBSCRIBE", reply.text, host().redis().credentials, channel_)) {
       return redial(invalid_argument("channel '" + bytes_for_message(channel_) + "': " + *why));
     }
     return redial(unavailable("SUBSCRIBE was answered with " + server_text(reply.text)));
