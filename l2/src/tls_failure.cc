@@ -1,5 +1,6 @@
 // All that comes from the other side (names in certificates) passes through server_text: it is
-// printable and bounded.
+// printable and bounded. The same failure has the same text each time, for it is logged once: no
+// text tells the present time.
 
 #include "tls_failure.h"
 
@@ -39,14 +40,6 @@ std::string time_text(const ASN1_TIME* time) {
   std::tm utc{};
   std::array<char, 40> text{};
   if (time == nullptr || ASN1_TIME_to_tm(time, &utc) != 1) return "?";
-  return {text.data(), std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S UTC", &utc)};
-}
-
-std::string now_text() {
-  const std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  std::array<char, 40> text{};
-  if (gmtime_r(&now, &utc) == nullptr) return "?";
   return {text.data(), std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S UTC", &utc)};
 }
 
@@ -113,11 +106,11 @@ Error explain_fault(const TlsCertificateFault& fault, const TlsOptions& options,
   switch (fault.code) {
     case X509_V_ERR_CERT_HAS_EXPIRED:
       return invalid_argument("TLS: " + this_one + " expired on " + fault.not_after +
-                              " (it is now " + now_text() + "): renew it on the server");
+                              " by this machine's clock: renew it on the server");
     case X509_V_ERR_CERT_NOT_YET_VALID:
       return invalid_argument("TLS: " + this_one + " is not valid before " + fault.not_before +
-                              " (it is now " + now_text() +
-                              "): set the clock of this machine, or of the one that issued it");
+                              " by this machine's clock: set the clock of this machine, or of the "
+                              "one that issued it");
     case X509_V_ERR_HOSTNAME_MISMATCH:
     case X509_V_ERR_IP_ADDRESS_MISMATCH:
       return invalid_argument(

@@ -207,7 +207,8 @@ Result<void> TlsSession::write(std::string_view plain) {
 
 Result<void> TlsSession::write_blocked() {
   if (blocked_.empty() || SSL_in_init(ssl_.get()) != 0) return {};
-  return encrypt(std::exchange(blocked_, {}));
+  const std::string plain = std::exchange(blocked_, {});
+  return encrypt(plain);
 }
 
 Result<void> TlsSession::encrypt(std::string_view plain) {
@@ -217,8 +218,12 @@ Result<void> TlsSession::encrypt(std::string_view plain) {
   ERR_clear_error();
   const int returned = SSL_write_ex(ssl_.get(), plain.data(), plain.size(), &taken);
   input_ = input;
-  if (returned != 1) return fail(returned);
-  TIERCEL_CHECK(taken == plain.size());
+  if (returned == 1) {
+    TIERCEL_CHECK(taken == plain.size());
+    return {};
+  }
+  if (SSL_get_error(ssl_.get(), returned) != SSL_ERROR_WANT_READ) return fail(returned);
+  blocked_.assign(plain);  // OpenSSL wants to be given the same again.
   return {};
 }
 

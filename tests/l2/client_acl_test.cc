@@ -124,7 +124,9 @@ class ClientSecretsTest : public ClientTest {
     auto client = Client::open(std::move(config), loop_);
     if (client) {
       client_ = std::move(*client);
-      ASSERT_TRUE(poll_until([&] { return client_->stats().connects_failed >= 2; })) << said;
+      EXPECT_TRUE(poll_until([&] {
+        return client_->stats().connects_failed >= 2 && texts().find(said) != std::string::npos;
+      })) << said;
       const auto reply = call(Retry::kIfNotSent, {"SET", "k", "v"}, 200ms);
       add(reply ? reply->text : reply.error().to_string());
       for (const auto& trouble : {client_->data_trouble(), client_->stream_trouble()}) {
