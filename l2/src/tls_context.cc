@@ -174,8 +174,6 @@ Result<TlsContext::ContextPtr> TlsContext::load() const {
     TIERCEL_CHECK(SSL_CTX_set_min_proto_version(context.get(), version) == 1);
   }
   SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
-  // A blocked write is tried again from another copy of its bytes.
-  SSL_CTX_set_mode(context.get(), SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   auto loaded = load_trust(*context);
   if (loaded && !options_.certificate_file.empty()) loaded = load_certificate(*context);
   ERR_clear_error();

@@ -212,18 +212,11 @@ Result<void> TlsSession::write_blocked() {
 }
 
 Result<void> TlsSession::encrypt(std::string_view plain) {
-  // A write that found bytes to read would take them for its own business.
-  const std::string_view input = std::exchange(input_, {});
   std::size_t taken = 0;
   ERR_clear_error();
   const int returned = SSL_write_ex(ssl_.get(), plain.data(), plain.size(), &taken);
-  input_ = input;
-  if (returned == 1) {
-    TIERCEL_CHECK(taken == plain.size());
-    return {};
-  }
-  if (SSL_get_error(ssl_.get(), returned) != SSL_ERROR_WANT_READ) return fail(returned);
-  blocked_.assign(plain);  // OpenSSL wants to be given the same again.
+  if (returned != 1) return fail(returned);
+  TIERCEL_CHECK(taken == plain.size());
   return {};
 }
 
