@@ -60,7 +60,8 @@ void add_shell_options(CLI::App& shell, ShellOptions& options) {
   shell
       .add_option("--url", options.url,
                   "redis://user:pass@host:port/db, redis+sentinel://h1:p1,h2:p2/master/db or "
-                  "unix:///path; without it the cache is L1 only")
+                  "unix:///path; with TLS rediss://host?ca=FILE&cert=FILE&key=FILE or "
+                  "rediss+sentinel://…; without it the cache is L1 only")
       ->check(CLI::Validator{not_empty, "TEXT"});
   shell.add_option("--namespace", options.name_space, "Shared by the instances of one cache")
       ->capture_default_str();

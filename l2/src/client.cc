@@ -154,8 +154,14 @@ Client::~Client() {
 Result<std::unique_ptr<Client>> Client::open(ClientConfig config, EventLoop& loop) {
   if (auto checked = validate(config.redis); !checked) return checked.error();
   if (config.clock == nullptr) return invalid_argument("clock: must not be null");
+  std::shared_ptr<TlsContext> tls;
+  if (config.redis.tls) {
+    auto created = TlsContext::create(*config.redis.tls, config.log);
+    if (!created) return created.error();
+    tls = std::move(*created);
+  }
   if (auto started = loop.start(); !started) return started.error();
-  auto core = std::make_shared<Core>(std::move(config), loop);
+  auto core = std::make_shared<Core>(std::move(config), std::move(tls), loop);
   core->start();
   return std::unique_ptr<Client>{new Client(std::move(core))};
 }

@@ -27,8 +27,9 @@ inline Error forked() {
 
 class Client::Core final : public Host, public std::enable_shared_from_this<Client::Core> {
  public:
-  Core(ClientConfig config, EventLoop& loop)
+  Core(ClientConfig config, std::shared_ptr<TlsContext> tls, EventLoop& loop)
       : config_(std::move(config)),
+        tls_(std::move(tls)),
         loop_(loop),
         queue_({config_.redis.queue_commands_max, config_.redis.queue_bytes_max}),
         random_(config_.seed != 0 ? Random{config_.seed} : Random::from_entropy()),
@@ -63,6 +64,14 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   [[nodiscard]] Resolver& resolver() noexcept override { return resolver_; }
   [[nodiscard]] SubmitQueue& queue() noexcept override { return queue_; }
   [[nodiscard]] std::shared_ptr<void> open_handles() override { return open_handles_; }
+  [[nodiscard]] TlsTarget server_tls() const override {
+    if (tls_ == nullptr) return {};
+    return {tls_, config_.redis.tls->server_name};
+  }
+  [[nodiscard]] TlsTarget sentinel_tls() const override {
+    if (tls_ == nullptr) return {};
+    return {tls_, config_.redis.tls->sentinel_server_name};
+  }
   void log(LogLevel level, const std::string& message) override {
     if (config_.log) config_.log(level, message);
   }
@@ -84,6 +93,7 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   void send_links_to(const Endpoint& endpoint, bool only_those_up);
 
   const ClientConfig config_;
+  const std::shared_ptr<TlsContext> tls_;  // Null: plain.
   EventLoop& loop_;
   Counters counters_;
 

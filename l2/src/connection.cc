@@ -123,7 +123,9 @@ struct Connection::Socket {
   static void give_buffer(uv_handle_t* handle, std::size_t, uv_buf_t* buffer) {
     Connection* const owner = of(handle->data)->owner;
     if (owner == nullptr) return;  // libuv then reports that there is no buffer.
-    const std::span<char> room = owner->parser_.room();
+    const std::span<char> room =
+        owner->tls_ != nullptr ? std::span{owner->tls_input_.get(), RespParser::kReadBytes}
+                               : owner->parser_.room();
     *buffer = uv_buf_init(room.data(), static_cast<unsigned>(room.size()));
   }
   static void read(uv_stream_t* stream, ssize_t got, const uv_buf_t* buffer) {
@@ -133,11 +135,9 @@ struct Connection::Socket {
     const auto self = owner->shared_from_this();
     if (got > 0) {
       const auto bytes = static_cast<std::size_t>(got);
-      self->received(bytes, bytes == buffer->len);
-    } else if (got == UV_EOF) {
-      self->lose(unavailable("the server closed the connection", self->endpoint().to_string()));
+      self->received({buffer->base, bytes}, bytes == buffer->len);
     } else {
-      self->lose(self->trouble("read", static_cast<int>(got)));
+      self->lose(self->end_of_input(static_cast<int>(got)));
     }
   }
   static void written(uv_write_t* request, int status) {
@@ -185,6 +185,27 @@ Connection::~Connection() { TIERCEL_CHECK(socket_ == nullptr && lookup_ == nullp
 Error Connection::trouble(std::string_view what, int status) const {
   return unavailable(std::string{what} + " failed: " + uv_strerror(status),
                      options_.endpoint.to_string());
+}
+
+// What the far end may have meant by it when it said nothing before.
+Error Connection::end_of_input(int status) const {
+  Error error = status == UV_EOF
+                    ? unavailable("the server closed the connection", options_.endpoint.to_string())
+                    : trouble("read", status);
+  if (tls_ != nullptr && tls_->is_handshaking()) {
+    error.message +=
+        " during the TLS handshake (is this its TLS port, and has it room for clients?)";
+  } else if (tls_ == nullptr && !has_received_ && endpoint().unix_path.empty()) {
+    error.message += " without a word (if this is a TLS port, use rediss://)";
+  }
+  return error;
+}
+
+// Redis takes a ClientHello for the beginning of a long request, and waits for the rest.
+std::string_view Connection::silence_hint() const noexcept {
+  if (tls_ == nullptr || has_received_) return {};
+  return " (it is connected, but has not said a word of TLS: a server that does not speak TLS on "
+         "this port stays silent like that; then use its tls-port, or redis:// for rediss://)";
 }
 
 void Connection::start() {
@@ -282,12 +303,66 @@ void Connection::address_connected() {
   const int status = uv_read_start(&socket_->stream, &Socket::give_buffer, &Socket::read);
   if (status != 0) return lose(trouble("read", status));
   is_open_ = true;
+  if (options_.tls.context != nullptr) return begin_tls();
   listener_->connection_ready();
 }
 
-// The one place where bytes come from the socket. They stand in the parser's room already.
-void Connection::received(std::size_t bytes, bool is_full) {
-  parser_.filled(bytes);
+void Connection::begin_tls() {
+  const TlsTarget& tls = options_.tls;
+  auto session = tls.context->open_session(tls.name.empty() ? options_.endpoint.host : tls.name);
+  if (!session) {
+    Error error = session.error();
+    error.endpoint = options_.endpoint.to_string();
+    return lose(std::move(error));
+  }
+  tls_ = std::move(*session);
+  tls_input_ = std::make_unique_for_overwrite<char[]>(RespParser::kReadBytes);
+  send_tls_output();
+}
+
+// The one place where bytes come from the socket. Plain ones stand in the parser's room already.
+void Connection::received(std::string_view bytes, bool is_full) {
+  if (tls_ != nullptr) {
+    received_tls(bytes, is_full);
+  } else if (!has_received_ && looks_like_tls(bytes)) {
+    Error error = explain_unwanted_tls();
+    error.endpoint = options_.endpoint.to_string();
+    lose(std::move(error));
+  } else {
+    parser_.filled(bytes.size());
+    pass_on_replies(is_full);
+  }
+  has_received_ = true;
+}
+
+void Connection::received_tls(std::string_view bytes, bool is_full) {
+  tls_->give(bytes);
+  while (listener_ != nullptr) {
+    const auto event = tls_->next();
+    if (!event) {
+      send_tls_output();  // An alert that tells the server why.
+      Error error = event.error();
+      error.endpoint = options_.endpoint.to_string();
+      return lose(std::move(error));
+    }
+    switch (*event) {
+      // What the listener writes leaves together with the end of our handshake.
+      case TlsSession::Event::kOpened: listener_->connection_ready(); break;
+      case TlsSession::Event::kPlain:
+        // An error shows itself again in parse().
+        static_cast<void>(parser_.feed(tls_->plain()));
+        pass_on_replies(true);
+        break;
+      case TlsSession::Event::kEnded: return lose(end_of_input(UV_EOF));
+      case TlsSession::Event::kStarved:
+        send_tls_output();
+        if (listener_ != nullptr) listener_->connection_read_end(is_full);
+        return;
+    }
+  }
+}
+
+void Connection::pass_on_replies(bool is_full) {
   while (listener_ != nullptr) {
     switch (parser_.parse()) {
       case RespParser::Outcome::kReply: listener_->connection_reply_view(parser_.view()); break;
@@ -303,18 +378,37 @@ void Connection::received(std::size_t bytes, bool is_full) {
 
 void Connection::write(std::string_view bytes) {
   if (!is_open_ || bytes.empty()) return;
+  if (tls_ == nullptr) return write_wire(bytes);
+  if (auto written = tls_->write(bytes); !written) return lose_later(written.error());
+  send_tls_output();
+}
+
+void Connection::send_tls_output() {
+  if (is_open_ && !tls_->output().empty()) write_wire(tls_->output());
+  tls_->clear_output();
+}
+
+void Connection::write_wire(std::string_view bytes) {
   OwnChunk copy = make_chunk(bytes.size());
   std::memcpy(copy->bytes(), bytes.data(), bytes.size());
   copy->added_final = 0;  // No command's: it lives by its pins.
   WriteChunk* const chunk = copy.release();
   pin(chunk);
-  const Slice slice{chunk->bytes(), bytes.size(), chunk};
-  write({&slice, 1});
+  socket_->unsent.push({chunk->bytes(), bytes.size(), chunk});
   unpin(chunk);
+  if (!is_writing_) write_queued();
 }
 
 void Connection::write(std::span<const Slice> slices) {
   if (!is_open_) return;
+  if (tls_ != nullptr) {
+    for (const Slice& slice : slices) {
+      if (auto written = tls_->write({slice.data, slice.size}); !written) {
+        return lose_later(written.error());
+      }
+    }
+    return send_tls_output();
+  }
   for (const Slice& slice : slices) socket_->unsent.push(slice);
   if (!is_writing_) write_queued();
 }
@@ -365,6 +459,10 @@ void Connection::close() {
 }
 
 void Connection::release_socket() {
+  if (tls_ != nullptr && is_open_ && !is_writing_) {
+    tls_->close();
+    send_tls_output();  // Whatever the kernel does not take of it is lost with the socket.
+  }
   is_open_ = false;
   if (socket_ == nullptr) return;
   socket_->owner = nullptr;

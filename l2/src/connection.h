@@ -1,7 +1,8 @@
 #pragma once
 
-// Connection: one socket to one endpoint (TCP or Unix), replies in, bytes out. It knows nothing of
-// what the replies mean, and dials once: a new attempt is a new Connection. Loop thread only.
+// Connection: one socket to one endpoint (TCP, with or without TLS, or Unix), replies in, bytes
+// out. It knows nothing of what the replies mean, and dials once: a new attempt is a new
+// Connection. Loop thread only.
 //
 // The listener must stay alive until close() was called or connection_lost() came; whichever is
 // first is the last it hears. No listener call comes from within start(), write() or close(). The
@@ -20,6 +21,7 @@
 #include "tiercel/base/error.h"
 #include "tiercel/l2/event_loop.h"
 #include "tiercel/l2/options.h"
+#include "tls_context.h"
 #include "write_chunk.h"
 
 namespace tiercel::l2 {
@@ -52,6 +54,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     Duration connect_timeout{};
     // A peer that is gone is noticed in about this time, also when nothing is in flight.
     Duration silence_max{};
+    TlsTarget tls{};
   };
 
   Connection(EventLoop& loop, Options options, Listener& listener,
@@ -79,6 +82,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   static constexpr std::size_t kSlicesMax = 64;
 
   [[nodiscard]] const Endpoint& endpoint() const noexcept { return options_.endpoint; }
+  // For the error of who has waited for it in vain: what the silence may mean. Often empty.
+  [[nodiscard]] std::string_view silence_hint() const noexcept;
 
  private:
   struct Socket;
@@ -88,7 +93,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void dial_next();
   void address_connected();
   void address_failed(int status);
-  void received(std::size_t bytes, bool is_full);
+  void begin_tls();
+  void received(std::string_view bytes, bool is_full);
+  void received_tls(std::string_view bytes, bool is_full);
+  void pass_on_replies(bool is_full);
+  void send_tls_output();
+  void write_wire(std::string_view bytes);
   void write_queued();
   void begin_write();
   void wrote(int status);
@@ -96,6 +106,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void lose_later(Error reason);
   void release_socket();
   [[nodiscard]] Error trouble(std::string_view what, int status) const;
+  [[nodiscard]] Error end_of_input(int status) const;
 
   EventLoop& loop_;
   const Options options_;
@@ -110,6 +121,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool is_open_ = false;
   bool is_writing_ = false;     // A uv_write is under way.
   std::size_t turn_bytes_ = 0;  // Written since the last uv_write.
+  bool has_received_ = false;
+  std::unique_ptr<TlsSession> tls_;  // Null: plain, or not yet connected.
+  std::unique_ptr<char[]> tls_input_;
   RespParser parser_;
 };
 

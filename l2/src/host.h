@@ -16,6 +16,7 @@
 #include "tiercel/l2/client.h"
 #include "tiercel/l2/event_loop.h"
 #include "tiercel/l2/options.h"
+#include "tls_context.h"
 
 namespace tiercel::l2 {
 
@@ -51,6 +52,10 @@ class Host {
   [[nodiscard]] virtual SubmitQueue& queue() noexcept = 0;
   // Every Connection holds it; the client is closed when the last holder lets go.
   [[nodiscard]] virtual std::shared_ptr<void> open_handles() = 0;
+
+  // For connections to Redis servers, and to Sentinels.
+  [[nodiscard]] virtual TlsTarget server_tls() const = 0;
+  [[nodiscard]] virtual TlsTarget sentinel_tls() const = 0;
 
   virtual void log(LogLevel level, const std::string& message) = 0;
 

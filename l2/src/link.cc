@@ -59,13 +59,17 @@ void Link::dial(const Endpoint& endpoint) {
   state_ = State::kDialing;
   identity_ = ServerIdentity{endpoint, {}, {}};
   Connection::Listener& listener = *this;  // The base is private, make_shared could not convert.
-  connection_ = std::make_shared<Connection>(
-      host_.loop(), Connection::Options{endpoint, redis.connect_timeout, redis.response_timeout},
-      listener, host_.open_handles());
+  connection_ =
+      std::make_shared<Connection>(host_.loop(),
+                                   Connection::Options{endpoint, redis.connect_timeout,
+                                                       redis.response_timeout, host_.server_tls()},
+                                   listener, host_.open_handles());
   timer_ = host_.loop().run_after(redis.connect_timeout, [this] {
     timer_ = 0;
     const std::string limit = std::to_string(host_.redis().connect_timeout.count()) + " ms";
-    redial(unavailable("no connection, or no handshake, within " + limit, endpoint_text()));
+    redial(unavailable("no connection, or no handshake, within " + limit +
+                           std::string{connection_->silence_hint()},
+                       endpoint_text()));
   });
   connection_->start();
 }
@@ -110,7 +114,8 @@ void Link::connection_read_end(bool more) {
 void Link::connection_drained() { link_drained(); }
 
 void Link::connection_lost(const Error& reason) {
-  if (handshake_) {
+  // What must be changed stays said so: the server's verdict on our certificate comes only now.
+  if (handshake_ && reason.code != ErrorCode::kInvalidArgument) {
     return redial(unavailable("during the handshake: " + reason.message, endpoint_text()));
   }
   redial(reason);

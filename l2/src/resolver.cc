@@ -39,8 +39,9 @@ class Resolver::Query final : public Connection::Listener {
     const RedisOptions& redis = resolver.host_.redis();
     connection_ = std::make_shared<Connection>(
         resolver.host_.loop(),
-        Connection::Options{sentinel, redis.connect_timeout, redis.response_timeout}, *this,
-        resolver.host_.open_handles());
+        Connection::Options{sentinel, redis.connect_timeout, redis.response_timeout,
+                            resolver.host_.sentinel_tls()},
+        *this, resolver.host_.open_handles());
   }
   ~Query() override { connection_->close(); }
 
@@ -52,6 +53,9 @@ class Resolver::Query final : public Connection::Listener {
   [[nodiscard]] const std::optional<Resolution>& resolution() const noexcept { return resolution_; }
   [[nodiscard]] const std::optional<Error>& error() const noexcept { return error_; }
   [[nodiscard]] const Endpoint& sentinel() const noexcept { return sentinel_; }
+  [[nodiscard]] std::string_view silence_hint() const noexcept {
+    return connection_->silence_hint();
+  }
 
   void connection_ready() override {
     const RedisOptions& redis = resolver_.host_.redis();
@@ -198,8 +202,9 @@ Error Resolver::explain_failure() const {
     const auto& error = queries_[i]->error();
     all_refuse = all_refuse && error && error->code == ErrorCode::kInvalidArgument;
     if (i >= kNamedMax) continue;
-    causes += (i == 0 ? "" : "; ") + queries_[i]->sentinel().to_string() + ": " +
-              (error ? error->message : std::string{"no answer in time"});
+    causes +=
+        (i == 0 ? "" : "; ") + queries_[i]->sentinel().to_string() + ": " +
+        (error ? error->message : "no answer in time" + std::string{queries_[i]->silence_hint()});
   }
   if (queries_.size() > kNamedMax) {
     causes += "; and " + std::to_string(queries_.size() - kNamedMax) + " more";

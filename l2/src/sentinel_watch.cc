@@ -49,7 +49,9 @@ class SentinelWatch::Subscription final : public Connection::Listener {
     const RedisOptions& redis = host_.redis();
     subscribed_ = false;
     connection_ = std::make_shared<Connection>(
-        host_.loop(), Connection::Options{sentinel_, redis.connect_timeout, redis.response_timeout},
+        host_.loop(),
+        Connection::Options{sentinel_, redis.connect_timeout, redis.response_timeout,
+                            host_.sentinel_tls()},
         *this, host_.open_handles());
     timer_ = host_.loop().run_after(redis.connect_timeout, [this] {
       timer_ = 0;

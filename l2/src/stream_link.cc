@@ -63,7 +63,8 @@ void StreamLink::link_reply(const ReplyView& reply) {
 
 void StreamLink::subscription_reply(const ReplyView& reply) {
   if (reply.is_error()) {
-    if (auto why = explain_refusal("SUBSCRIBE", reply.text(), host().redis().credentials)) {
+    if (auto why =
+            explain_refusal("SUBSCRIBE", reply.text(), host().redis().credentials, channel_)) {
       return redial(invalid_argument("channel '" + bytes_for_message(channel_) + "': " + *why));
     }
     return redial(unavailable("SUBSCRIBE was answered with " + server_text(reply.text())));

@@ -16,6 +16,7 @@
 #include "support/child_process.h"
 #include "support/poll_until.h"
 #include "support/redis_server.h"
+#include "support/test_certificates.h"
 
 namespace tiercel::testing {
 namespace {
@@ -240,6 +241,7 @@ TEST(ShellOptions, WrongOnesAreOneClearLineAndANonZeroExit) {
       {{"shell", "--url", "http://127.0.0.1"}, "URL"},
       {{"shell", "--url", "redis://:sesame@127.0.0.1:notaport/0"}, "URL"},
       {{"shell", "--url", "redis+sentinel://127.0.0.1:1"}, "URL"},
+      {{"shell", "--url", "rediss://:sesame@127.0.0.1?ca=/nowhere.pem"}, "/nowhere.pem"},
       {{"shell", "--nonsense"}, "--nonsense"},
       {{"shell", "extra"}, "extra"},
       {{}, "subcommand"},
@@ -296,6 +298,22 @@ TEST(ShellWithRedis, TwoShellsSeeEachOthersWrites) {
   ASSERT_TRUE(wait_until_held(elsewhere));
   ASSERT_TRUE(one.ask("set k x").value("ok", false));
   EXPECT_EQ(elsewhere.ask_text("get k"), R"({"op":"get","key":"k","found":false})");
+}
+
+TEST(ShellWithRedis, SpeaksTls) {
+  const TestAuthority authority;
+  const CertificateFiles files = authority.issue();
+  const auto server =
+      RedisServer::start({.tls = RedisTls{authority.file(), files.certificate, files.key}});
+  Shell shell{{"--url", server->url() + "?ca=" + authority.file()}};
+  ASSERT_TRUE(wait_until_held(shell));
+  ASSERT_TRUE(shell.ask("set k v").value("ok", false));
+  EXPECT_EQ(shell.ask("get k")["value"], "v");
+
+  Shell distrustful{{"--url", server->url(), "--log-level", "error"}};  // By the system's CAs.
+  const Json refused = distrustful.ask("get k");
+  EXPECT_EQ(refused["error"], "invalid_argument") << refused;
+  EXPECT_THAT(refused["message"].get<std::string>(), HasSubstr("CN=Test CA"));
 }
 
 TEST(ShellWithRedis, TheLeaseSaysWhoVouches) {

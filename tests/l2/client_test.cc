@@ -223,7 +223,7 @@ TEST_F(ClientTest, WorksAsAnAclUserAndNamesWhatItLacks) {
   EXPECT_EQ(text_of({"ACL", "WHOAMI"}), "app");
   ASSERT_TRUE(poll_until([&] {
     const auto trouble = client_->stream_trouble();
-    return trouble && trouble->message.find("&channel is missing") != std::string::npos;
+    return trouble && trouble->message.find("&news is missing") != std::string::npos;
   }));
   EXPECT_EQ(server->command({"ACL", "SETUSER", "app", "&news"}), "OK");
   EXPECT_TRUE(wait_stream_up());

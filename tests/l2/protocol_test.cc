@@ -262,6 +262,16 @@ TEST(Handshake, ExplainsRefusalsWithoutThePassword) {
   }
 }
 
+TEST(Handshake, WithholdsAPasswordThatTheServerCutsOff) {
+  RedisOptions options = secret_options();
+  options.credentials.password = "hunter2-" + std::string(200, 'x');
+  Handshake handshake{options, options.server, "n"};
+  EXPECT_EQ(handshake.feed(error("ERR unknown command 'AUTH', with args beginning with: 'app' '" +
+                                 options.credentials.password.substr(0, 128) + "'")),
+            Handshake::Outcome::kRefused);
+  EXPECT_EQ(handshake.error().message.find("hunter2"), std::string::npos);
+}
+
 TEST(Handshake, TellsReplicasAndSentinelsFromMasters) {
   using Outcome = Handshake::Outcome;
   RedisOptions options;

@@ -12,9 +12,11 @@
 // Every command gets exactly one answer, at the latest about 10 ms after its deadline:
 //   a Reply              what the server said, an error reply of its own included;
 //   kUnavailable         it was not executed: no connection in time; the text has the last cause;
-//   kInvalidArgument     the server refuses our password, user or database, or every Sentinel says
-//                        that it knows no such master or refuses us, or the command is larger than
-//                        queue_bytes_max; not executed;
+//   kInvalidArgument     the server refuses our password, user, database or client certificate, or
+//                        we its certificate, or one of us speaks TLS and the other does not, or
+//                        every Sentinel says that it knows no such master or refuses us (or the
+//                        like), or the command is larger than queue_bytes_max; not executed. The
+//                        client dials on: a certificate, say, may be renewed;
 //   kDeadlineExceeded    it may have been executed: the outcome is unknown (Retry::kSafe commands
 //                        answer kUnavailable instead: running them changes nothing);
 //   kOverloaded          the queue is full; at once, on the submitting thread;
@@ -110,8 +112,8 @@ class CommandAwaitable;
 
 class Client {
  public:
-  // Checks the options and starts to dial; does not wait. The loop must outlive the client.
-  // Errors: kInvalidArgument, naming the option.
+  // Checks the options, reads the certificate files and starts to dial; does not wait. The loop
+  // must outlive the client. Errors: kInvalidArgument, naming the option and the file.
   static Result<std::unique_ptr<Client>> open(ClientConfig config, EventLoop& loop);
   ~Client();  // close()
   Client(const Client&) = delete;
