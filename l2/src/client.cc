@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "data_link.h"
+#include "dial_gate.h"
 #include "host.h"
+#include "master_finder.h"
 #include "pending_command.h"
-#include "resolver.h"
 #include "resp_format.h"
-#include "sentinel_watch.h"
 #include "stream_link.h"
 #include "tiercel/base/check.h"
 #include "tiercel/base/mutex.h"
@@ -28,8 +28,7 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
       : config_(std::move(config)),
         loop_(loop),
         random_(config_.seed != 0 ? Random{config_.seed} : Random::from_entropy()),
-        resolver_(*this),
-        watch_(*this),
+        finder_(*this),
         data_(*this),
         stream_(*this, config_.channel) {}
 
@@ -42,6 +41,7 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   [[nodiscard]] std::optional<Error> data_trouble() const { return data_.trouble(); }
   [[nodiscard]] std::optional<Error> stream_trouble() const { return stream_.trouble(); }
   [[nodiscard]] ClientStats stats() const;
+  [[nodiscard]] std::vector<SentinelStatus> sentinels() const { return finder_.sentinels(); }
 
   [[nodiscard]] EventLoop& loop() noexcept override { return loop_; }
   [[nodiscard]] const RedisOptions& redis() const noexcept override { return config_.redis; }
@@ -49,20 +49,18 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   [[nodiscard]] Random& random() noexcept override { return random_; }
   [[nodiscard]] Counters& counters() noexcept override { return counters_; }
   [[nodiscard]] LinkObserver* observer() noexcept override { return config_.observer; }
-  [[nodiscard]] Resolver& resolver() noexcept override { return resolver_; }
+  [[nodiscard]] MasterFinder& finder() noexcept override { return finder_; }
+  [[nodiscard]] DialGate& dial_gate() noexcept override { return dial_gate_; }
   [[nodiscard]] std::shared_ptr<void> open_handles() override { return open_handles_; }
   void log(LogLevel level, const std::string& message) override {
     if (config_.log) config_.log(level, message);
   }
-  void master_resolved(const Resolution& resolution) override;
-  void master_announced(const Endpoint& endpoint) override;
+  void move_links(const Endpoint& master, bool only_those_up) override;
   void found_not_master(const Endpoint& endpoint, const Error& reason) override;
 
  private:
   void take_inbox();
   void close_on_loop();
-  void remember_master(const Endpoint& endpoint);
-  void send_links_to(const Endpoint& endpoint, bool only_those_up);
 
   const ClientConfig config_;
   EventLoop& loop_;
@@ -81,12 +79,9 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   // Loop thread only.
   Random random_;
   std::vector<PendingCommand> batch_;
-  std::optional<Endpoint> master_;
-  // Answers of Sentinels below this epoch are older than what we know and move no link that is up.
-  std::uint64_t config_epoch_min_ = 0;
   std::shared_ptr<void> open_handles_;
-  Resolver resolver_;
-  SentinelWatch watch_;
+  DialGate dial_gate_;
+  MasterFinder finder_;
   DataLink data_;
   StreamLink stream_;
 };
@@ -100,7 +95,7 @@ void Client::Core::start() {
       self->is_all_closed_ = true;
       self->closed_changed_.notify_all();
     });
-    self->watch_.start();
+    self->finder_.start();
     self->data_.start();
     if (!self->config_.channel.empty()) self->stream_.start();
   });
@@ -174,8 +169,7 @@ void Client::Core::close_on_loop() {
     is_closed_ = true;
     last.swap(inbox_);
   }
-  watch_.stop();
-  resolver_.stop();
+  finder_.stop();
   stream_.stop();
   data_.close();
   for (PendingCommand& command : last) {
@@ -186,37 +180,17 @@ void Client::Core::close_on_loop() {
   open_handles_.reset();
 }
 
-void Client::Core::remember_master(const Endpoint& endpoint) {
-  if (master_ == endpoint) return;
-  if (master_) {
-    counters_.master_changes.fetch_add(1, std::memory_order_relaxed);
-    log(LogLevel::kInfo,
-        "the master was " + master_->to_string() + " and is now " + endpoint.to_string());
-  }
-  master_ = endpoint;
-}
-
-void Client::Core::master_resolved(const Resolution& resolution) {
-  if (resolution.config_epoch < config_epoch_min_ && master_ != resolution.endpoint) return;
-  config_epoch_min_ = std::max(config_epoch_min_, resolution.config_epoch);
-  remember_master(resolution.endpoint);
-  send_links_to(resolution.endpoint, true);
-}
-
-void Client::Core::master_announced(const Endpoint& endpoint) {
-  // The announcement carries no epoch, but a failover raises it.
-  if (master_ != endpoint) ++config_epoch_min_;
-  remember_master(endpoint);
-  send_links_to(endpoint, false);
-}
-
-void Client::Core::send_links_to(const Endpoint& endpoint, bool only_those_up) {
-  if (!only_those_up || data_.is_up()) data_.go_to(endpoint);
+void Client::Core::move_links(const Endpoint& master, bool only_those_up) {
+  // Every client of a fleet hears of a new master in the same millisecond.
+  const Duration jitter{static_cast<Duration::rep>(
+      random_.below(static_cast<std::uint64_t>(Duration{config_.redis.backoff_min}.count())))};
+  if (!only_those_up || data_.is_up()) data_.go_to(master, jitter);
   if (config_.channel.empty()) return;
-  if (!only_those_up || stream_.is_up()) stream_.go_to(endpoint);
+  if (!only_those_up || stream_.is_up()) stream_.go_to(master, jitter);
 }
 
 void Client::Core::found_not_master(const Endpoint& endpoint, const Error& reason) {
+  finder_.found_not_master(endpoint);
   if (data_.is_up() && data_.endpoint() == endpoint) data_.leave(reason);
   if (stream_.is_up() && stream_.endpoint() == endpoint) stream_.redial(reason);
 }
@@ -322,6 +296,8 @@ std::optional<Error> Client::data_trouble() const { return core_->data_trouble()
 std::optional<Error> Client::stream_trouble() const { return core_->stream_trouble(); }
 
 ClientStats Client::stats() const { return core_->stats(); }
+
+std::vector<SentinelStatus> Client::sentinels() const { return core_->sentinels(); }
 
 void Client::close() { core_->close(); }
 

@@ -10,6 +10,7 @@
 #include <iterator>
 #include <utility>
 
+#include "master_finder.h"
 #include "resp_format.h"
 #include "server_text.h"
 
@@ -234,6 +235,7 @@ void DataLink::flush_soon() {
 void DataLink::pause(const Reply& reply) {
   if (pause_timer_ != 0 || drain_timer_ != 0) return;
   was_paused_ = true;
+  host().finder().suspect();  // It may have been replaced while it loads or is cut off.
   set_trouble(unavailable("the server is not ready: " + server_text(reply.text), endpoint_text()));
   pause_timer_ = host().loop().run_after(pause_backoff_.next(host().random()), [this] {
     pause_timer_ = 0;
@@ -308,6 +310,7 @@ void DataLink::expire(TimePoint now) {
     }
   }
   deadline_min_ = deadline_min;
+  if (!no_reply.empty()) host().finder().suspect();
   for (auto& [callback, error] : no_reply) callback(std::move(error));
   for (PendingCommand& command : not_sent) answer(std::move(command), not_sent_in_time());
 }

@@ -34,6 +34,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "tiercel/base/clock.h"
 #include "tiercel/base/log.h"
@@ -92,10 +93,21 @@ struct ClientStats {
   std::uint64_t commands_overloaded = 0;
   std::uint64_t replies_late = 0;        // Came after the deadline, were discarded.
   std::uint64_t retries = 0;             // Commands sent again, for whatever reason.
-  std::uint64_t connects_attempted = 0;  // D and S.
-  std::uint64_t connects_failed = 0;
-  std::uint64_t master_changes = 0;  // The resolved master's address changed.
-  std::size_t commands_waiting = 0;  // Queued and in flight now.
+  std::uint64_t connects_attempted = 0;  // Of D and S, to servers; not to Sentinels.
+  std::uint64_t connects_failed = 0;     // Attempts that failed, finding the master included.
+  std::uint64_t master_changes = 0;      // The master's address changed.
+  std::size_t commands_waiting = 0;      // Queued and in flight now.
+};
+
+// One Sentinel, as the client sees it.
+struct SentinelStatus {
+  Endpoint endpoint{};
+  bool is_configured = true;   // False: other Sentinels told of it.
+  bool is_subscribed = false;  // Its events reach us.
+  // Why its last question got no answer; nothing when it was answered. kInvalidArgument: it lives
+  // and refuses us (password, ACL), or does not know the master. kUnavailable: dead, hanging, cut
+  // off, or not asked yet.
+  std::optional<Error> trouble{};
 };
 
 using ReplyCallback = UniqueFunction<void(Result<Reply>)>;
@@ -131,6 +143,9 @@ class Client {
   // The same for S: e.g. that the channel is not permitted. Meaningless without a channel.
   [[nodiscard]] std::optional<Error> stream_trouble() const;
   [[nodiscard]] ClientStats stats() const;
+  // Any thread. The Sentinels, configured and learned; all with trouble: the client goes on with
+  // the master that it knows, and cannot follow a failover. Empty for a fixed server.
+  [[nodiscard]] std::vector<SentinelStatus> sentinels() const;
 
   // Not on the loop thread. Answers every waiting command with kClosed (sent ones of
   // Retry::kIfNotSent with kDeadlineExceeded) and closes the sockets. After it returned no callback
