@@ -5,6 +5,7 @@
 
 #include "tiercel/l2/client.h"
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 #include <vector>
@@ -182,8 +183,9 @@ void Client::Core::close_on_loop() {
 
 void Client::Core::move_links(const Endpoint& master, bool only_those_up) {
   // Every client of a fleet hears of a new master in the same millisecond.
-  const Duration jitter{static_cast<Duration::rep>(
-      random_.below(static_cast<std::uint64_t>(Duration{config_.redis.backoff_min}.count())))};
+  const Duration spread = std::min<Duration>(config_.redis.backoff_min, DialGate::kGap);
+  const Duration jitter{
+      static_cast<Duration::rep>(random_.below(static_cast<std::uint64_t>(spread.count())))};
   if (!only_those_up || data_.is_up()) data_.go_to(master, jitter);
   if (config_.channel.empty()) return;
   if (!only_those_up || stream_.is_up()) stream_.go_to(master, jitter);

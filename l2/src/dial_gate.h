@@ -1,8 +1,8 @@
 #pragma once
 
 // DialGate: the least time between two attempts to connect of one client, D and S together, so that
-// whatever happens (events of several Sentinels, a server that accepts and closes, two links lost at
-// once) the client makes no more than one attempt in any kGap. The first attempt of each link is
+// whatever happens (events of several Sentinels, a server that accepts and closes, two links lost
+// at once) the client makes no more than one attempt in any kGap. The first attempt of each link is
 // not held up: it cannot be part of a storm of reconnects. Loop thread only.
 
 #include <algorithm>

@@ -42,10 +42,10 @@ class Election {
 
  private:
   struct Voice {
-    std::uint64_t epoch_last = 0;       // Of +new-epoch.
-    std::uint64_t epoch_stood = 0;      // At +try-failover; 0: it does not stand.
-    bool is_elected = false;            // In epoch_stood.
-    std::optional<Endpoint> promoting;  // In epoch_stood.
+    std::uint64_t epoch_last = 0;                // Of +new-epoch.
+    std::uint64_t epoch_stood = 0;               // At +try-failover; 0: it does not stand.
+    bool is_elected = false;                     // In epoch_stood.
+    std::optional<Endpoint> promoting;           // In epoch_stood.
     std::map<std::uint64_t, std::string> votes;  // By epoch, the newest few.
   };
 

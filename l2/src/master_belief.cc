@@ -15,9 +15,9 @@ std::vector<MasterBelief::Proposal> MasterBelief::proposals_of(
     std::span<const SentinelClaim> claims) {
   std::vector<Proposal> proposals;
   for (const SentinelClaim& claim : claims) {
-    auto at = std::find_if(
-        proposals.begin(), proposals.end(),
-        [&claim](const Proposal& proposal) { return proposal.endpoint == claim.master; });
+    auto at = std::find_if(proposals.begin(), proposals.end(), [&claim](const Proposal& proposal) {
+      return proposal.endpoint == claim.master;
+    });
     if (at == proposals.end()) at = proposals.insert(at, Proposal{claim.master, 0, 0, 0});
     at->epoch = std::max(at->epoch, claim.config_epoch);
     ++at->votes;
@@ -47,8 +47,8 @@ std::optional<Resolution> MasterBelief::choose(std::span<const SentinelClaim> cl
     ahead_.reset();  // Confirmed, or overtaken.
   }
   if (is_refuted(*best)) {
-    const auto other = std::find_if(
-        proposals.begin(), proposals.end(), [this, voters](const Proposal& proposal) {
+    const auto other =
+        std::find_if(proposals.begin(), proposals.end(), [this, voters](const Proposal& proposal) {
           return proposal.votes * 2 > voters && !is_refuted(proposal);
         });
     if (other != proposals.end()) best = &*other;

@@ -57,8 +57,8 @@ void MasterFinder::schedule_refresh() {
   Duration mean = watch_.subscribed_count() == 0 ? kRefreshUnwatched : kRefreshMean;
   if (belief_.is_ahead(host_.clock().now())) mean = kRefreshUnconfirmed;
   // From half to one and a half: clients that began together do not ask together for ever.
-  const auto jitter = static_cast<Duration::rep>(
-      host_.random().below(static_cast<std::uint64_t>(mean.count())));
+  const auto jitter =
+      static_cast<Duration::rep>(host_.random().below(static_cast<std::uint64_t>(mean.count())));
   refresh_timer_ = host_.loop().run_after(mean / 2 + Duration{jitter}, [this] {
     refresh_timer_ = 0;
     resolver_.ask_all();

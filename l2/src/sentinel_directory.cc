@@ -20,14 +20,13 @@ const SentinelDirectory::Sentinel* SentinelDirectory::find(Id id) const noexcept
 }
 
 std::size_t SentinelDirectory::voters() const noexcept {
-  return static_cast<std::size_t>(
-      std::count_if(sentinels_.begin(), sentinels_.end(), [](const Sentinel& sentinel) {
-        return sentinel.is_configured || sentinel.has_spoken;
-      }));
+  return static_cast<std::size_t>(std::count_if(
+      sentinels_.begin(), sentinels_.end(),
+      [](const Sentinel& sentinel) { return sentinel.is_configured || sentinel.has_spoken; }));
 }
 
-void SentinelDirectory::add(const Endpoint& endpoint, const std::string& run_id,
-                            bool is_configured, TimePoint now) {
+void SentinelDirectory::add(const Endpoint& endpoint, const std::string& run_id, bool is_configured,
+                            TimePoint now) {
   sentinels_.push_back({.id = ++id_last_,
                         .endpoint = endpoint,
                         .is_configured = is_configured,

@@ -2,8 +2,8 @@
 
 // SentinelDirectory: the Sentinels that a client knows: the configured ones, and those that other
 // Sentinels told of. Configured ones stay for ever. Learned ones stay for the life of the client,
-// up to kSentinelsMax in all; one that has been silent for kForgetAfter is forgotten, but only while
-// another Sentinel answers (when nobody does, the trouble may be ours). Does no I/O.
+// up to kSentinelsMax in all; one that has been silent for kForgetAfter is forgotten, but only
+// while another Sentinel answers (when nobody does, the trouble may be ours). Does no I/O.
 //
 // Changed on the loop thread only; statuses(): any thread.
 

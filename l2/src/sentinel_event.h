@@ -1,9 +1,9 @@
 #pragma once
 
 // SentinelEvent: what a Sentinel publishes, as far as a client of one master can use it. A function
-// of channel and payload; does no I/O. The payloads are those of sentinel.c: "<old and new address>"
-// of +switch-master, "<runid> <epoch>" of +vote-for-leader, and "<type> <name> <ip> <port> @
-// <master> <ip> <port>" of most others.
+// of channel and payload; does no I/O. The payloads are those of sentinel.c: "<old and new
+// address>" of +switch-master, "<runid> <epoch>" of +vote-for-leader, and "<type> <name> <ip>
+// <port> @ <master> <ip> <port>" of most others.
 
 #include <cstdint>
 #include <optional>

@@ -66,9 +66,8 @@ void SentinelQuestion::dial() {
   const RedisOptions& redis = host_.redis();
   Connection::Listener& listener = *this;  // The base is private, make_shared could not convert.
   connection_ = std::make_shared<Connection>(
-      host_.loop(),
-      Connection::Options{sentinel_, redis.connect_timeout, redis.response_timeout}, listener,
-      host_.open_handles());
+      host_.loop(), Connection::Options{sentinel_, redis.connect_timeout, redis.response_timeout},
+      listener, host_.open_handles());
   connection_->start();
 }
 
@@ -174,8 +173,8 @@ void SentinelQuestion::take_masters(const Reply& reply) {
   if (count > kMastersNamedMax) {
     known += " and " + std::to_string(count - kMastersNamedMax) + " more";
   }
-  std::string message = "the Sentinel knows no master named '" +
-                        bytes_for_message(host_.redis().master_name) + "'";
+  std::string message =
+      "the Sentinel knows no master named '" + bytes_for_message(host_.redis().master_name) + "'";
   if (!reply.is_error()) message += known.empty() ? " (and no other)" : "; it knows " + known;
   Error error = invalid_argument(std::move(message));
   error.endpoint = sentinel_.to_string();

@@ -70,7 +70,7 @@ class SentinelQuestion final : private Connection::Listener {
   const Endpoint sentinel_;
   Ended ended_;
   std::shared_ptr<Connection> connection_;
-  bool is_ready_ = false;        // The connection is open, and authenticated if need be.
+  bool is_ready_ = false;  // The connection is open, and authenticated if need be.
   bool is_authenticated_ = false;
   bool is_asking_ = false;
   bool is_connection_fresh_ = false;  // Made for this question.
