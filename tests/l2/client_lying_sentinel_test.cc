@@ -1,5 +1,5 @@
-// The client and Sentinels that lie, lag, hang, refuse and talk nonsense; and what it makes of their
-// events. The servers are real, the Sentinels are not.
+// The client and Sentinels that lie, lag, hang, refuse and talk nonsense; and what it makes of
+// their events. The servers are real, the Sentinels are not.
 
 #include <array>
 
@@ -18,8 +18,8 @@ class FakeSentinelTest : public ClientTest {
 
   FakeSentinelTest() {
     for (std::size_t i = 0; i < kSentinels; ++i) {
-      sentinels_[i] = std::make_unique<FakeSentinel>(FakeSentinel::Story{
-          .run_id = name_of(i), .master_port = master_->port(), .epoch = 5});
+      sentinels_[i] = std::make_unique<FakeSentinel>(
+          FakeSentinel::Story{.run_id = name_of(i), .master_port = master_->port(), .epoch = 5});
     }
   }
   // The client goes first: it speaks of the sentinels in this class's members.
@@ -142,9 +142,8 @@ TEST_F(FakeSentinelTest, WhenAllAreTiltedTheyAreBelieved) {
 
 TEST_F(FakeSentinelTest, SilentAndGarbledSentinelsAreDoneWithout) {
   sentinels_[0]->change([](FakeSentinel::Story& story) { story.is_silent = true; });
-  sentinels_[1]->change([](FakeSentinel::Story& story) {
-    story.garbage = "HTTP/1.1 400 Bad Request\r\n\r\n";
-  });
+  sentinels_[1]->change(
+      [](FakeSentinel::Story& story) { story.garbage = "HTTP/1.1 400 Bad Request\r\n\r\n"; });
   auto options = options_for(sentinel_url(ports(), "mymaster"));
   options.connect_timeout = 300ms;
   open(options, "news");
@@ -305,7 +304,7 @@ TEST_F(FakeSentinelTest, AServerThatRefusesWritesIsAskedAbout) {
       story.epoch = 6;
     });
   }
-  std::ignore = poll_until([] { return false; }, 1100ms);  // kSuspicionGap.
+  std::ignore = poll_until([] { return false; }, 1100ms);            // kSuspicionGap.
   const Pending write = send(Retry::kIfNotSent, {"SET", "k", "v"});  // NOREPLICAS
   EXPECT_TRUE(poll_until([&] { return write.has_come(); }, 3500ms));
   EXPECT_TRUE(write.get());
@@ -330,9 +329,9 @@ class FakeElectionTest : public FakeSentinelTest {
   }
   void order() {
     sentinels_[0]->publish("+elected-leader", "master mymaster " + address(*master_));
-    sentinels_[0]->publish("+failover-state-wait-promotion",
-                           "slave " + other_->endpoint() + " " + address(*other_) + " @ mymaster " +
-                               address(*master_));
+    sentinels_[0]->publish("+failover-state-wait-promotion", "slave " + other_->endpoint() + " " +
+                                                                 address(*other_) + " @ mymaster " +
+                                                                 address(*master_));
   }
 };
 

@@ -153,8 +153,8 @@ TEST(FailoverStorm, TwoHundredClientsComeBackInTimeAndWithoutAStorm) {
            std::all_of(sentinels.begin(), sentinels.end(),
                        [](const SentinelStatus& status) { return status.is_subscribed; });
   };
-  ASSERT_TRUE(poll_until(
-      [&] { return std::all_of(clients.begin(), clients.end(), is_ready); }, 60s));
+  ASSERT_TRUE(
+      poll_until([&] { return std::all_of(clients.begin(), clients.end(), is_ready); }, 60s));
 
   for (Attempts& mine : attempts) mine.begin();
   PromotionWatch promotion{*setup};
@@ -179,8 +179,8 @@ TEST(FailoverStorm, TwoHundredClientsComeBackInTimeAndWithoutAStorm) {
   };
   ASSERT_TRUE(poll_until(all_written, 125s));
   const Duration stall = stalls.worst();
-  ASSERT_TRUE(poll_until(
-      [&] { return std::all_of(clients.begin(), clients.end(), is_ready); }, 60s));
+  ASSERT_TRUE(
+      poll_until([&] { return std::all_of(clients.begin(), clients.end(), is_ready); }, 60s));
   EXPECT_EQ(failures, 0);
   ASSERT_TRUE(promotion.has_come());
 
@@ -197,13 +197,14 @@ TEST(FailoverStorm, TwoHundredClientsComeBackInTimeAndWithoutAStorm) {
     EXPECT_GE(attempts[i].count(), 2);  // D and S.
   }
   std::sort(took_ms.begin(), took_ms.end());
-  std::printf("promoted %lld ms after the kill; first write of a client after that: median %lld ms, "
-              "last %lld ms; attempts of a client: mean %.1f, most %d, at least %lld ms apart; "
-              "worst stall of a thread %lld ms\n",
-              static_cast<long long>(to_milliseconds(promotion.promoted_at() - killed_at)),
-              static_cast<long long>(took_ms[kClients / 2]), static_cast<long long>(took_ms.back()),
-              static_cast<double>(attempts_sum) / kClients, attempts_max,
-              static_cast<long long>(gap_min_ms), static_cast<long long>(to_milliseconds(stall)));
+  std::printf(
+      "promoted %lld ms after the kill; first write of a client after that: median %lld ms, "
+      "last %lld ms; attempts of a client: mean %.1f, most %d, at least %lld ms apart; "
+      "worst stall of a thread %lld ms\n",
+      static_cast<long long>(to_milliseconds(promotion.promoted_at() - killed_at)),
+      static_cast<long long>(took_ms[kClients / 2]), static_cast<long long>(took_ms.back()),
+      static_cast<double>(attempts_sum) / kClients, attempts_max,
+      static_cast<long long>(gap_min_ms), static_cast<long long>(to_milliseconds(stall)));
   EXPECT_GE(gap_min_ms, kGapMs);
   // A machine on which threads stand still for this long cannot keep any time.
   if (stall < 200ms) {

@@ -173,9 +173,9 @@ std::string FakeSentinel::answer_sentinel(const Words& request) {
   if (request[1] == "SENTINELS") {
     std::string text = "*" + std::to_string(story_.sentinels.size()) + "\r\n";
     for (const Peer& peer : story_.sentinels) {
-      text += array({"name", peer.run_id, "ip", "127.0.0.1", "port", std::to_string(peer.port),
-                     "runid", peer.run_id, "flags",
-                     peer.is_down ? "s_down,sentinel,disconnected" : "sentinel"});
+      text +=
+          array({"name", peer.run_id, "ip", "127.0.0.1", "port", std::to_string(peer.port), "runid",
+                 peer.run_id, "flags", peer.is_down ? "s_down,sentinel,disconnected" : "sentinel"});
     }
     return text;
   }
@@ -184,7 +184,8 @@ std::string FakeSentinel::answer_sentinel(const Words& request) {
 
 std::string FakeSentinel::subscribe(Client& client, const Words& request) {
   if (!story_.permits_all_channels && (request.size() != 2 || request[1] != "+switch-master")) {
-    return "-NOPERM this user has no permissions to access one of the channels used as arguments\r\n";
+    return "-NOPERM this user has no permissions to access one of the channels used as "
+           "arguments\r\n";
   }
   std::string text;
   for (std::size_t i = 1; i < request.size(); ++i) {
@@ -204,9 +205,9 @@ void FakeSentinel::publish(std::string_view channel, std::string_view payload) {
 
 std::size_t FakeSentinel::subscriber_count(std::string_view channel) const {
   MutexLock lock{mutex_};
-  return static_cast<std::size_t>(
-      std::count_if(clients_.begin(), clients_.end(),
-                    [channel](const auto& entry) { return entry.second.channels.contains(channel); }));
+  return static_cast<std::size_t>(std::count_if(
+      clients_.begin(), clients_.end(),
+      [channel](const auto& entry) { return entry.second.channels.contains(channel); }));
 }
 
 int FakeSentinel::accepted_count() const {

@@ -36,10 +36,10 @@ class FakeSentinel {
     std::uint64_t epoch = 1;
     bool is_tilted = false;
     std::vector<Peer> sentinels{};
-    std::string password{};             // Set: AUTH is wanted.
-    bool permits_all_channels = true;   // False: +switch-master only.
-    bool is_silent = false;             // Reads, and answers nothing.
-    std::string garbage{};              // Set: the answer to everything.
+    std::string password{};            // Set: AUTH is wanted.
+    bool permits_all_channels = true;  // False: +switch-master only.
+    bool is_silent = false;            // Reads, and answers nothing.
+    std::string garbage{};             // Set: the answer to everything.
   };
 
   explicit FakeSentinel(Story story);

@@ -40,8 +40,8 @@ TEST(SentinelEvents, AreUnderstood) {
   EXPECT_EQ(promoted->kind, Kind::kPromoted);
   EXPECT_EQ(promoted->endpoint, at(2));
   EXPECT_EQ(promoted->old_master, at(1));
-  const auto ordered = parsed("+failover-state-wait-promotion",
-                              "slave 10.0.0.1:2 10.0.0.1 2 @ my 10.0.0.1 1");
+  const auto ordered =
+      parsed("+failover-state-wait-promotion", "slave 10.0.0.1:2 10.0.0.1 2 @ my 10.0.0.1 1");
   ASSERT_TRUE(ordered);
   EXPECT_EQ(ordered->kind, Kind::kOrdered);
   EXPECT_EQ(ordered->endpoint, at(2));

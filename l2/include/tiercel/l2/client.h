@@ -5,9 +5,14 @@
 // D, the data connection, carries the commands of all threads in order of submission, pipelined:
 // what is submitted while the loop is busy leaves in one write. S, the stream, is subscribed to one
 // channel and carries nothing else but pings. Both find the master by themselves (a fixed server,
-// or through Sentinels, checked with ROLE), and redial with full-jitter backoff for as long as the
-// client lives. When Sentinels announce a new master, or a server turns out not to be a master,
-// links to the wrong server are closed.
+// or through Sentinels) and check it with ROLE on each connection. When a new master is announced,
+// or a server turns out not to be a master, links to the wrong server are closed.
+//
+// Both redial for as long as the client lives, with full-jitter backoff, and two attempts of one
+// client (D and S together) are at least 50 ms apart. All Sentinels are asked, and those that they
+// know; the newest configuration counts, and votes that elect a replica count before it is
+// announced (docs/design/failover.md). A client whose Sentinels are all gone keeps its connections,
+// and redials only the same life of the same server.
 //
 // Every command gets exactly one answer, at the latest about 10 ms after its deadline:
 //   a Reply              what the server said, an error reply of its own included;
