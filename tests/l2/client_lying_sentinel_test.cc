@@ -289,7 +289,7 @@ TEST_F(FakeSentinelTest, AMasterThatIsBackIsDialledAtOnce) {
   ASSERT_TRUE(observe([](const Observed& seen) { return !seen.is_data_up; }));
   master_->restart();
   sentinels_[0]->publish("-odown", "master mymaster " + address(*master_));
-  EXPECT_TRUE(poll_until([&] { return observer_.seen().data_ups == 2; }, 20s));
+  EXPECT_TRUE(poll_until([&] { return observer_.seen().data_ups == 2; }, 10s));
 }
 
 TEST_F(FakeSentinelTest, AServerThatRefusesWritesIsAskedAbout) {
