@@ -18,7 +18,7 @@ namespace tiercel::l2 {
 struct ReplicationInfo {
   bool is_master = false;
   std::string replication_id{};
-  std::uint64_t offset = 0;  // A master's own, or what a replica has executed.
+  std::uint64_t offset = 0;          // A master's own, or what a replica has executed.
   std::vector<Endpoint> replicas{};  // A master's that are online.
 };
 
@@ -43,8 +43,8 @@ class OffsetHistory {
     TimePoint asked_at;
     std::uint64_t offset;
   };
-  std::string replication_id_;   // Of all the samples.
-  std::deque<Sample> samples_;   // Oldest first; the offsets do not fall.
+  std::string replication_id_;  // Of all the samples.
+  std::deque<Sample> samples_;  // Oldest first; the offsets do not fall.
 };
 
 }  // namespace tiercel::l2

@@ -204,8 +204,8 @@ void ReplicaLink::sweep() {
   if (is_silent()) take_back_reads();
   const auto limit = owner_.redis().response_timeout;
   if (!sent_.empty() && is_up_ && now - sent_.front().at > limit) {
-    redial(unavailable("no reply for " + std::to_string(limit.count()) + " ms",
-                       replica_.to_string()));
+    redial(
+        unavailable("no reply for " + std::to_string(limit.count()) + " ms", replica_.to_string()));
   }
   for (ReplicaRead& read : overdue) {
     owner_.read_ended(std::move(read), unavailable("no reply in time", replica_.to_string()));

@@ -1,7 +1,8 @@
-// Invariants: what stands in links_ is what the master's newest sample lists (kReplicasMax at most);
-// a link that is dropped hands its reads back first. outstanding_ counts the reads from submission
-// to their answer, or to the moment that the master is asked. The master's answers come on the
-// client's loop and are posted to ours, with a weak reference: the reader may be closed by then.
+// Invariants: what stands in links_ is what the master's newest sample lists (kReplicasMax at
+// most); a link that is dropped hands its reads back first. outstanding_ counts the reads from
+// submission to their answer, or to the moment that the master is asked. The master's answers come
+// on the client's loop and are posted to ours, with a weak reference: the reader may be closed by
+// then.
 
 #include "tiercel/l2/replica_reader.h"
 
@@ -195,9 +196,9 @@ void ReplicaReader::Core::follow(const std::vector<Endpoint>& replicas) {
   }
   for (const auto& link : gone) link->stop();
   for (auto replica = replicas.begin(); replica != first_beyond; ++replica) {
-    const bool is_known = std::any_of(
-        links_.begin(), links_.end(),
-        [replica](const auto& link) { return link->endpoint() == *replica; });
+    const bool is_known = std::any_of(links_.begin(), links_.end(), [replica](const auto& link) {
+      return link->endpoint() == *replica;
+    });
     if (is_known) continue;
     links_.push_back(std::make_unique<ReplicaLink>(*this, *replica));
     links_.back()->start();

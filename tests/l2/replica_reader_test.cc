@@ -1,4 +1,5 @@
-// Reads from replicas, and what is known of their lag: real servers, one of them behind a slow line.
+// Reads from replicas, and what is known of their lag: real servers, one of them behind a slow
+// line.
 
 #include <algorithm>
 #include <thread>
@@ -117,8 +118,7 @@ TEST_F(ReplicaReaderTest, AnAnswerIsNoFurtherBehindThanItSays) {
     MutexLock lock{mutex};
     const TimePoint horizon = before - answer->lag->behind_max;
     const auto owed = static_cast<std::size_t>(
-        std::upper_bound(acknowledged.begin(), acknowledged.end(), horizon) -
-        acknowledged.begin());
+        std::upper_bound(acknowledged.begin(), acknowledged.end(), horizon) - acknowledged.begin());
     EXPECT_GE(value, owed);
     lagging += value < acknowledged.size() ? 1 : 0;
     behind_most = std::max(behind_most, answer->lag->behind_max);

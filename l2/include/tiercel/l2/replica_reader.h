@@ -1,8 +1,8 @@
 #pragma once
 
 // ReplicaReader: reads from the replicas of a Client's master, for callers who accept answers that
-// lag, with the lag known. Beside the Client, which stays the way to the master: for the writes, and
-// for the reads that no replica may answer.
+// lag, with the lag known. Beside the Client, which stays the way to the master: for the writes,
+// and for the reads that no replica may answer.
 //
 // What is known. Every `sample_interval` the master is asked for its replication offset and its
 // replicas (INFO replication), and then each replica for its offset. A replica whose offset has
@@ -13,12 +13,12 @@
 // sample_interval plus one. It says "no more than": the replica may be much closer.
 //
 // How old that is: `sampled_ago` before the read was sent the replica was still a replica of this
-// master, of the same history (replication id). One that was given another master since is noticed at
-// the next sample; until then it could answer from a foreign data set. After a failover the replicas
-// count again as soon as they follow the new master and the Client has found it.
+// master, of the same history (replication id). One that was given another master since is noticed
+// at the next sample; until then it could answer from a foreign data set. After a failover the
+// replicas count again as soon as they follow the new master and the Client has found it.
 //
-// While the master is away nothing changes but that behind_max grows: replicas go on answering those
-// who accept it. Offsets of the last 256 samples are remembered; further behind is not known.
+// While the master is away nothing changes but that behind_max grows: replicas go on answering
+// those who accept it. Offsets of the last 256 samples are remembered; further behind is not known.
 //
 // A read goes to one of the replicas whose behind_max is within `staleness_max`, in turn. A replica
 // that is lost, loads, or answers MASTERDOWN hands its reads to the next one. When none is left:
@@ -87,8 +87,9 @@ struct ReplicaReaderConfig {
   // For the replicas: credentials, database, timeouts, backoff and queue_commands_max. Where the
   // master is stands here too, but only the Client uses it.
   RedisOptions redis{};
-  std::chrono::milliseconds sample_interval{250};  // 10 ms to 1 min. Less: closer bounds, more load.
-  LogSink log{};                                   // May be empty.
+  std::chrono::milliseconds sample_interval{
+      250};       // 10 ms to 1 min. Less: closer bounds, more load.
+  LogSink log{};  // May be empty.
   const Clock* clock = &Clock::system();
   std::uint64_t seed = 0;  // For the backoff's jitter; 0: from entropy.
 };
@@ -107,9 +108,9 @@ class ReplicaReader {
   ReplicaReader(const ReplicaReader&) = delete;
   ReplicaReader& operator=(const ReplicaReader&) = delete;
 
-  // Any thread; does not block. The callback runs once, on the loop thread of the reader or, for the
-  // master's answers, of the client; for kOverloaded, kInvalidArgument and kClosed at once on this
-  // one. It must not block.
+  // Any thread; does not block. The callback runs once, on the loop thread of the reader or, for
+  // the master's answers, of the client; for kOverloaded, kInvalidArgument and kClosed at once on
+  // this one. It must not block.
   void read(Command command, ReplicaReadOptions options, TimePoint deadline, Callback callback);
 
   // Any thread: a snapshot of the last sample, at most sample_interval old and then some.
