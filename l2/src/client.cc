@@ -5,6 +5,7 @@
 
 #include "tiercel/l2/client.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <utility>
@@ -31,7 +32,7 @@ void Client::Core::start() {
         for (auto& done : when_closed) done();
       });
     });
-    self->watch_.start();
+    self->finder_.start();
     self->data_.start();
     if (!self->config_.channel.empty()) self->stream_.start();
   });
@@ -83,44 +84,24 @@ void Client::Core::close() {
 }
 
 void Client::Core::close_on_loop() {
-  watch_.stop();
-  resolver_.stop();
+  finder_.stop();
   stream_.stop();
   data_.close();
   open_handles_.reset();
 }
 
-void Client::Core::remember_master(const Endpoint& endpoint) {
-  if (master_ == endpoint) return;
-  if (master_) {
-    counters_.master_changes.fetch_add(1, std::memory_order_relaxed);
-    log(LogLevel::kInfo,
-        "the master was " + master_->to_string() + " and is now " + endpoint.to_string());
-  }
-  master_ = endpoint;
-}
-
-void Client::Core::master_resolved(const Resolution& resolution) {
-  if (resolution.config_epoch < config_epoch_min_ && master_ != resolution.endpoint) return;
-  config_epoch_min_ = std::max(config_epoch_min_, resolution.config_epoch);
-  remember_master(resolution.endpoint);
-  send_links_to(resolution.endpoint, true);
-}
-
-void Client::Core::master_announced(const Endpoint& endpoint) {
-  // The announcement carries no epoch, but a failover raises it.
-  if (master_ != endpoint) ++config_epoch_min_;
-  remember_master(endpoint);
-  send_links_to(endpoint, false);
-}
-
-void Client::Core::send_links_to(const Endpoint& endpoint, bool only_those_up) {
-  if (!only_those_up || data_.is_up()) data_.go_to(endpoint);
+void Client::Core::move_links(const Endpoint& master, bool only_those_up) {
+  // Every client of a fleet hears of a new master in the same millisecond.
+  const Duration spread = std::min<Duration>(config_.redis.backoff_min, DialGate::kGap);
+  const Duration jitter{
+      static_cast<Duration::rep>(random_.below(static_cast<std::uint64_t>(spread.count())))};
+  if (!only_those_up || data_.is_up()) data_.go_to(master, jitter);
   if (config_.channel.empty()) return;
-  if (!only_those_up || stream_.is_up()) stream_.go_to(endpoint);
+  if (!only_those_up || stream_.is_up()) stream_.go_to(master, jitter);
 }
 
 void Client::Core::found_not_master(const Endpoint& endpoint, const Error& reason) {
+  finder_.found_not_master(endpoint);
   if (data_.is_up() && data_.endpoint() == endpoint) data_.leave(reason);
   if (stream_.is_up() && stream_.endpoint() == endpoint) stream_.redial(reason);
 }
@@ -154,14 +135,10 @@ Client::~Client() {
 Result<std::unique_ptr<Client>> Client::open(ClientConfig config, EventLoop& loop) {
   if (auto checked = validate(config.redis); !checked) return checked.error();
   if (config.clock == nullptr) return invalid_argument("clock: must not be null");
-  std::shared_ptr<TlsContext> tls;
-  if (config.redis.tls) {
-    auto created = TlsContext::create(*config.redis.tls, config.log);
-    if (!created) return created.error();
-    tls = std::move(*created);
-  }
+  auto tls = TlsContext::create_if_wanted(config.redis, config.log);
+  if (!tls) return tls.error();
   if (auto started = loop.start(); !started) return started.error();
-  auto core = std::make_shared<Core>(std::move(config), std::move(tls), loop);
+  auto core = std::make_shared<Core>(std::move(config), std::move(*tls), loop);
   core->start();
   return std::unique_ptr<Client>{new Client(std::move(core))};
 }
@@ -311,6 +288,8 @@ std::optional<Error> Client::stream_trouble() const {
 }
 
 ClientStats Client::stats() const { return core_->stats(); }
+
+std::vector<SentinelStatus> Client::sentinels() const { return core_->sentinels(); }
 
 void Client::close() { core_->close(); }
 

@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "data_link.h"
+#include "dial_gate.h"
 #include "host.h"
-#include "resolver.h"
-#include "sentinel_watch.h"
+#include "master_finder.h"
 #include "stream_link.h"
 #include "submit_queue.h"
 #include "tiercel/base/mutex.h"
@@ -33,8 +33,7 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
         loop_(loop),
         queue_({config_.redis.queue_commands_max, config_.redis.queue_bytes_max}),
         random_(config_.seed != 0 ? Random{config_.seed} : Random::from_entropy()),
-        resolver_(*this),
-        watch_(*this),
+        finder_(*this),
         data_(*this),
         stream_(*this, config_.channel) {}
 
@@ -54,6 +53,7 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   [[nodiscard]] std::optional<Error> data_trouble() const { return data_.trouble(); }
   [[nodiscard]] std::optional<Error> stream_trouble() const { return stream_.trouble(); }
   [[nodiscard]] ClientStats stats() const;
+  [[nodiscard]] std::vector<SentinelStatus> sentinels() const { return finder_.sentinels(); }
 
   [[nodiscard]] EventLoop& loop() noexcept override { return loop_; }
   [[nodiscard]] const RedisOptions& redis() const noexcept override { return config_.redis; }
@@ -61,7 +61,8 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   [[nodiscard]] Random& random() noexcept override { return random_; }
   [[nodiscard]] Counters& counters() noexcept override { return counters_; }
   [[nodiscard]] LinkObserver* observer() noexcept override { return config_.observer; }
-  [[nodiscard]] Resolver& resolver() noexcept override { return resolver_; }
+  [[nodiscard]] MasterFinder& finder() noexcept override { return finder_; }
+  [[nodiscard]] DialGate& dial_gate() noexcept override { return dial_gate_; }
   [[nodiscard]] SubmitQueue& queue() noexcept override { return queue_; }
   [[nodiscard]] std::shared_ptr<void> open_handles() override { return open_handles_; }
   [[nodiscard]] TlsTarget server_tls() const override {
@@ -75,8 +76,7 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   void log(LogLevel level, const std::string& message) override {
     if (config_.log) config_.log(level, message);
   }
-  void master_resolved(const Resolution& resolution) override;
-  void master_announced(const Endpoint& endpoint) override;
+  void move_links(const Endpoint& master, bool only_those_up) override;
   void found_not_master(const Endpoint& endpoint, const Error& reason) override;
 
  private:
@@ -89,8 +89,6 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   [[nodiscard]] Error refusal(SubmitQueue::Verdict verdict);
   void wake();
   void close_on_loop();
-  void remember_master(const Endpoint& endpoint);
-  void send_links_to(const Endpoint& endpoint, bool only_those_up);
 
   const ClientConfig config_;
   const std::shared_ptr<TlsContext> tls_;  // Null: plain.
@@ -109,12 +107,9 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
 
   // Loop thread only.
   Random random_;
-  std::optional<Endpoint> master_;
-  // Answers of Sentinels below this epoch are older than what we know and move no link that is up.
-  std::uint64_t config_epoch_min_ = 0;
   std::shared_ptr<void> open_handles_;
-  Resolver resolver_;
-  SentinelWatch watch_;
+  DialGate dial_gate_;
+  MasterFinder finder_;
   DataLink data_;
   StreamLink stream_;
 };

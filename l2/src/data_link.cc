@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "master_finder.h"
 #include "resp_format.h"
 #include "server_text.h"
 
@@ -290,6 +291,7 @@ void DataLink::flush_soon() {
 void DataLink::pause(std::string_view said) {
   if (pause_timer_ != 0 || drain_timer_ != 0) return;
   was_paused_ = true;
+  host().finder().suspect();  // It may have been replaced while it loads or is cut off.
   set_trouble(unavailable("the server is not ready: " + server_text(said), endpoint_text()));
   pause_timer_ = host().loop().run_after(pause_backoff_.next(host().random()), [this] {
     pause_timer_ = 0;
@@ -365,6 +367,7 @@ void DataLink::expire(TimePoint now) {
     (is_overdue(*command) ? not_sent : waiting_).push_back(command);
   }
   deadline_min_ = deadline_min;
+  if (!no_reply.empty()) host().finder().suspect();
   for (auto& [answer, error] : no_reply) answer.fail(std::move(error));
   while (!not_sent.empty()) answer(not_sent.pop_front(), not_sent_in_time());
 }

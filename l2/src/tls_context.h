@@ -3,7 +3,7 @@
 // TlsContext: what all TLS connections of a client share: trusted CAs, our certificate and key, the
 // minimum version. Loop thread only, but for create().
 //
-// There is no session resumption: see docs/decisions/0014-tls-in-memory.md.
+// There is no session resumption: see docs/decisions/0015-tls-in-memory.md.
 
 #include <openssl/types.h>
 #include <sys/stat.h>
@@ -24,6 +24,12 @@ class TlsContext {
   // Reads the files. Errors: kInvalidArgument naming the option, the file and what is wrong with
   // it.
   static Result<std::shared_ptr<TlsContext>> create(TlsOptions options, LogSink log);
+  // The same, or null where these options say nothing of TLS.
+  static Result<std::shared_ptr<TlsContext>> create_if_wanted(const RedisOptions& redis,
+                                                              const LogSink& log) {
+    if (!redis.tls) return std::shared_ptr<TlsContext>{};
+    return create(*redis.tls, log);
+  }
   ~TlsContext();
   TlsContext(const TlsContext&) = delete;
   TlsContext& operator=(const TlsContext&) = delete;

@@ -5,9 +5,14 @@
 // D, the data connection, carries the commands of all threads in order of submission, pipelined:
 // what is submitted while the loop is busy leaves in one write. S, the stream, is subscribed to one
 // channel and carries nothing else but pings. Both find the master by themselves (a fixed server,
-// or through Sentinels, checked with ROLE), and redial with full-jitter backoff for as long as the
-// client lives. When Sentinels announce a new master, or a server turns out not to be a master,
-// links to the wrong server are closed.
+// or through Sentinels) and check it with ROLE on each connection. When a new master is announced,
+// or a server turns out not to be a master, links to the wrong server are closed.
+//
+// Both redial for as long as the client lives, with full-jitter backoff, and two attempts of one
+// client (D and S together) are at least 50 ms apart. All Sentinels are asked, and those that they
+// know; the newest configuration counts, and votes that elect a replica count before it is
+// announced (docs/design/failover.md). A client whose Sentinels are all gone keeps its connections,
+// and redials only the same life of the same server.
 //
 // Every command gets exactly one answer, at the latest about 10 ms after its deadline:
 //   a Reply              what the server said, an error reply of its own included;
@@ -39,6 +44,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "tiercel/base/clock.h"
 #include "tiercel/base/log.h"
@@ -98,10 +104,21 @@ struct ClientStats {
   std::uint64_t commands_overloaded = 0;
   std::uint64_t replies_late = 0;        // Came after the deadline, were discarded.
   std::uint64_t retries = 0;             // Commands sent again, for whatever reason.
-  std::uint64_t connects_attempted = 0;  // D and S.
-  std::uint64_t connects_failed = 0;
-  std::uint64_t master_changes = 0;  // The resolved master's address changed.
-  std::size_t commands_waiting = 0;  // Queued and in flight now.
+  std::uint64_t connects_attempted = 0;  // Of D and S, to servers; not to Sentinels.
+  std::uint64_t connects_failed = 0;     // Attempts that failed, finding the master included.
+  std::uint64_t master_changes = 0;      // The master's address changed.
+  std::size_t commands_waiting = 0;      // Queued and in flight now.
+};
+
+// One Sentinel, as the client sees it.
+struct SentinelStatus {
+  Endpoint endpoint{};
+  bool is_configured = true;   // False: other Sentinels told of it.
+  bool is_subscribed = false;  // Its events reach us.
+  // Why its last question got no answer; nothing when it was answered. kInvalidArgument: it lives
+  // and refuses us (password, ACL), or does not know the master. kUnavailable: dead, hanging, cut
+  // off, or not asked yet.
+  std::optional<Error> trouble{};
 };
 
 using ReplyCallback = UniqueFunction<void(Result<Reply>)>;
@@ -159,6 +176,9 @@ class Client {
   // The same for S: e.g. that the channel is not permitted. Meaningless without a channel.
   [[nodiscard]] std::optional<Error> stream_trouble() const;
   [[nodiscard]] ClientStats stats() const;
+  // Any thread. The Sentinels, configured and learned; all with trouble: the client goes on with
+  // the master that it knows, and cannot follow a failover. Empty for a fixed server.
+  [[nodiscard]] std::vector<SentinelStatus> sentinels() const;
 
   // Not on the loop thread. Answers every waiting command with kClosed (sent ones of
   // Retry::kIfNotSent with kDeadlineExceeded) and closes the sockets. After it returned no callback

@@ -93,7 +93,7 @@ struct RedisOptions {
   std::string master_name{};
 
   Credentials credentials{};
-  Credentials sentinel_credentials{};
+  Credentials sentinel_credentials{};  // Also for Sentinels that other Sentinels tell of.
   std::uint32_t database = 0;
 
   // Set: TLS to every server and Sentinel. Not over Unix sockets.
@@ -107,8 +107,8 @@ struct RedisOptions {
   // longest script or CLIENT PAUSE that is normal.
   std::chrono::milliseconds response_timeout{5000};
   // Between attempts the client sleeps a random time below min(backoff_max, backoff_min *
-  // 2^attempt) ("full jitter"). backoff_min 1 ms or more; backoff_max at least backoff_min, at most
-  // 1 min.
+  // 2^attempt) ("full jitter"); two attempts of one client are at least 50 ms apart in any case.
+  // backoff_min 1 ms or more; backoff_max at least backoff_min, at most 1 min.
   std::chrono::milliseconds backoff_min{20};
   std::chrono::milliseconds backoff_max{1000};
 

@@ -1,0 +1,507 @@
+// What needs no socket: the events of Sentinels, elections, the directory and the rules of belief.
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "dial_gate.h"
+#include "election.h"
+#include "master_belief.h"
+#include "replica_lag.h"
+#include "sentinel_directory.h"
+#include "sentinel_event.h"
+
+namespace tiercel::l2 {
+namespace {
+
+using namespace std::chrono_literals;
+using Kind = SentinelEvent::Kind;
+
+constexpr TimePoint kStart{1000s};
+
+Endpoint at(std::uint16_t port) { return {"10.0.0.1", port, {}}; }
+
+std::optional<SentinelEvent> parsed(std::string_view channel, std::string_view payload,
+                                    std::string_view name = "my") {
+  return parse_sentinel_event(channel, payload, name);
+}
+
+// As published by Sentinel 7.0.15.
+TEST(SentinelEvents, AreUnderstood) {
+  const auto switched = parsed("+switch-master", "my 10.0.0.1 1 10.0.0.1 2");
+  ASSERT_TRUE(switched);
+  EXPECT_EQ(switched->kind, Kind::kSwitched);
+  EXPECT_EQ(switched->old_master, at(1));
+  EXPECT_EQ(switched->endpoint, at(2));
+
+  const auto promoted = parsed("+promoted-slave", "slave 10.0.0.1:2 10.0.0.1 2 @ my 10.0.0.1 1");
+  ASSERT_TRUE(promoted);
+  EXPECT_EQ(promoted->kind, Kind::kPromoted);
+  EXPECT_EQ(promoted->endpoint, at(2));
+  EXPECT_EQ(promoted->old_master, at(1));
+  const auto ordered =
+      parsed("+failover-state-wait-promotion", "slave 10.0.0.1:2 10.0.0.1 2 @ my 10.0.0.1 1");
+  ASSERT_TRUE(ordered);
+  EXPECT_EQ(ordered->kind, Kind::kOrdered);
+  EXPECT_EQ(ordered->endpoint, at(2));
+
+  EXPECT_EQ(parsed("+elected-leader", "master my 10.0.0.1 1")->kind, Kind::kElected);
+  EXPECT_EQ(parsed("+try-failover", "master my 10.0.0.1 1")->kind, Kind::kCandidacy);
+  EXPECT_EQ(parsed("+new-epoch", "12")->epoch, 12u);
+  const auto vote = parsed("+vote-for-leader", "4837519b65e23ceee7a7863c1561ac3a89e77280 12");
+  ASSERT_TRUE(vote);
+  EXPECT_EQ(vote->run_id, "4837519b65e23ceee7a7863c1561ac3a89e77280");
+  EXPECT_EQ(vote->epoch, 12u);
+  EXPECT_EQ(parsed("-failover-abort-not-elected", "master my 10.0.0.1 1")->kind, Kind::kAborted);
+  EXPECT_EQ(parsed("-failover-abort-slave-timeout", "slave a:2 a 2 @ my 10.0.0.1 1")->kind,
+            Kind::kAborted);
+  EXPECT_EQ(parsed("-odown", "master my 10.0.0.1 1")->endpoint, at(1));
+  const auto seen = parsed("+sentinel", "sentinel 48375 10.0.0.1 26379 @ my 10.0.0.1 1");
+  ASSERT_TRUE(seen);
+  EXPECT_EQ(seen->kind, Kind::kSentinelSeen);
+  EXPECT_EQ(seen->endpoint, at(26379));
+  EXPECT_EQ(seen->run_id, "48375");
+  EXPECT_EQ(parsed("-tilt", "#tilt mode exited")->kind, Kind::kViewChanged);
+}
+
+TEST(SentinelEvents, KnowNamesWithSpacesHostNamesAndIpv6) {
+  EXPECT_EQ(parsed("+switch-master", "my own db-1.example 1 ::1 2", "my own")->endpoint,
+            (Endpoint{"::1", 2, {}}));
+  EXPECT_EQ(parsed("+elected-leader", "master my own 10.0.0.1 1", "my own")->endpoint, at(1));
+  EXPECT_EQ(parsed("+promoted-slave", "slave a:2 a.example 2 @ my own ::1 1", "my own")->endpoint,
+            (Endpoint{"a.example", 2, {}}));
+}
+
+TEST(SentinelEvents, OfOthersOrNotUnderstoodAreNone) {
+  for (const char* payload :
+       {"", "my", "my ", "mymaster 10.0.0.1 1 10.0.0.1 2", "m 10.0.0.1 1 10.0.0.1 2",
+        "my 10.0.0.1 1", "my 10.0.0.1 1 10.0.0.1 x", "my 10.0.0.1 1 10.0.0.1 0",
+        "my 10.0.0.1 1 10.0.0.1 65536", "my 10.0.0.1 1 10.0.0.1 2 more", "my 10.0.0.1 1  2"}) {
+    EXPECT_FALSE(parsed("+switch-master", payload)) << payload;
+  }
+  for (const char* payload :
+       {"", "slave", "slave x:2 10.0.0.1 2", "slave x:2 10.0.0.1 2 @ other 10.0.0.1 1",
+        "slave x:2 10.0.0.1 2 @ my", "slave x:2 10.0.0.1 y @ my 10.0.0.1 1",
+        "sentinel x 10.0.0.1 2 @ my 10.0.0.1 1", "master my 10.0.0.1 1"}) {
+    EXPECT_FALSE(parsed("+promoted-slave", payload)) << payload;
+  }
+  EXPECT_FALSE(parsed("-sdown", "slave x:2 10.0.0.1 2 @ my 10.0.0.1 1"));
+  EXPECT_FALSE(parsed("-sdown", "sentinel x 10.0.0.1 2 @ my 10.0.0.1 1"));
+  EXPECT_FALSE(parsed("+new-epoch", "twelve"));
+  EXPECT_FALSE(parsed("+vote-for-leader", " 12"));
+  EXPECT_FALSE(parsed("+vote-for-leader", "abc"));
+  EXPECT_FALSE(parsed("+sdown", "master my 10.0.0.1 1"));
+}
+
+// ----- elections
+
+class ElectionTest : public ::testing::Test {
+ protected:
+  static constexpr std::size_t kVoters = 3;
+
+  std::optional<Election::Promotion> hear(std::uint64_t sentinel, Kind kind,
+                                          std::uint64_t epoch = 0, const std::string& run_id = {},
+                                          std::uint16_t port = 0) {
+    SentinelEvent event{.kind = kind, .epoch = epoch, .run_id = run_id};
+    if (port != 0) event.endpoint = at(port);
+    return election_.hear(sentinel, event, kVoters);
+  }
+  // Sentinel 1, "one", stands, votes for itself and is elected; nobody else was heard.
+  void stand(std::uint64_t epoch) {
+    EXPECT_FALSE(hear(1, Kind::kNewEpoch, epoch));
+    EXPECT_FALSE(hear(1, Kind::kCandidacy));
+    EXPECT_FALSE(hear(1, Kind::kVote, epoch, "one"));
+  }
+
+  Election election_;
+};
+
+TEST_F(ElectionTest, AMajorityAndTheLeadersOrderMakeAPromotion) {
+  stand(7);
+  EXPECT_FALSE(hear(2, Kind::kVote, 7, "one"));
+  EXPECT_FALSE(hear(1, Kind::kElected));
+  EXPECT_EQ(hear(1, Kind::kOrdered, 0, {}, 2), (Election::Promotion{at(2), 7}));
+  EXPECT_FALSE(hear(3, Kind::kVote, 7, "one"));  // Told once.
+}
+
+TEST_F(ElectionTest, VotesMayComeAfterTheOrder) {
+  stand(7);
+  EXPECT_FALSE(hear(1, Kind::kElected));
+  EXPECT_FALSE(hear(1, Kind::kOrdered, 0, {}, 2));
+  EXPECT_EQ(hear(3, Kind::kVote, 7, "one"), (Election::Promotion{at(2), 7}));
+}
+
+TEST_F(ElectionTest, WithoutAMajorityThereIsNone) {
+  stand(7);
+  EXPECT_FALSE(hear(2, Kind::kVote, 7, "two"));  // For itself.
+  EXPECT_FALSE(hear(3, Kind::kVote, 6, "one"));  // In an earlier epoch.
+  EXPECT_FALSE(hear(2, Kind::kVote, 7, "one"));  // A second vote in the epoch: it has none.
+  EXPECT_FALSE(hear(1, Kind::kVote, 7, "one"));  // Nor does the same voice count twice.
+  EXPECT_FALSE(hear(1, Kind::kElected));
+  EXPECT_FALSE(hear(1, Kind::kOrdered, 0, {}, 2));
+}
+
+TEST_F(ElectionTest, OnlyTheElectedOnesOrderCounts) {
+  stand(7);
+  EXPECT_FALSE(hear(2, Kind::kVote, 7, "one"));
+  EXPECT_FALSE(hear(1, Kind::kOrdered, 0, {}, 2));  // It has not said that it was elected.
+  EXPECT_FALSE(hear(2, Kind::kElected));            // It never stood.
+  EXPECT_FALSE(hear(2, Kind::kOrdered, 0, {}, 3));
+}
+
+TEST_F(ElectionTest, AnAbortAnInterruptionAndANewTryBeginAnew) {
+  stand(7);
+  EXPECT_FALSE(hear(1, Kind::kElected));
+  EXPECT_FALSE(hear(1, Kind::kOrdered, 0, {}, 2));
+  EXPECT_FALSE(hear(1, Kind::kAborted));
+  EXPECT_FALSE(hear(2, Kind::kVote, 7, "one"));
+
+  stand(8);
+  EXPECT_FALSE(hear(1, Kind::kElected));
+  EXPECT_FALSE(hear(1, Kind::kOrdered, 0, {}, 2));
+  election_.interrupted(1);
+  EXPECT_FALSE(hear(2, Kind::kVote, 8, "one"));
+
+  stand(9);
+  EXPECT_FALSE(hear(1, Kind::kElected));
+  EXPECT_FALSE(hear(1, Kind::kOrdered, 0, {}, 2));
+  stand(10);
+  EXPECT_FALSE(hear(2, Kind::kVote, 9, "one"));
+  EXPECT_FALSE(hear(2, Kind::kVote, 10, "one"));  // Not elected yet in this one.
+}
+
+TEST_F(ElectionTest, AnOldOrderIsNotHeardAgain) {
+  stand(7);
+  EXPECT_FALSE(hear(2, Kind::kVote, 7, "one"));
+  EXPECT_FALSE(hear(1, Kind::kElected));
+  EXPECT_TRUE(hear(1, Kind::kOrdered, 0, {}, 2));
+  for (const std::uint64_t voter : {2u, 3u}) {
+    EXPECT_FALSE(hear(voter, Kind::kNewEpoch, 8));
+    if (voter == 2) {
+      EXPECT_FALSE(hear(2, Kind::kCandidacy));
+    }
+    EXPECT_FALSE(hear(voter, Kind::kVote, 8, "two"));
+  }
+  EXPECT_FALSE(hear(2, Kind::kElected));
+  EXPECT_EQ(hear(2, Kind::kOrdered, 0, {}, 3), (Election::Promotion{at(3), 8}));
+  EXPECT_FALSE(hear(1, Kind::kVote, 8, "two"));
+}
+
+// ----- the directory
+
+std::size_t count(const SentinelDirectory& directory) { return directory.all().size(); }
+
+TEST(SentinelDirectoryTest, LearnsEachSentinelOnce) {
+  const std::vector<Endpoint> configured{at(1), at(2)};
+  SentinelDirectory directory{configured, kStart};
+  directory.learn(at(3), "c", kStart);
+  directory.learn(at(3), "c", kStart);
+  directory.learn(at(1), "a", kStart);
+  directory.learn(at(33), "c", kStart);  // The same one by another address.
+  EXPECT_EQ(count(directory), 3u);
+  const auto statuses = directory.statuses();
+  ASSERT_EQ(statuses.size(), 3u);
+  EXPECT_TRUE(statuses[1].is_configured);
+  EXPECT_FALSE(statuses[2].is_configured);
+  EXPECT_EQ(statuses[2].endpoint, at(3));
+}
+
+TEST(SentinelDirectoryTest, ForgetsTheSecondAddressOfASentinel) {
+  const std::vector<Endpoint> configured{{"sentinel.example", 1, {}}};
+  SentinelDirectory directory{configured, kStart};
+  directory.learn(at(1), "a", kStart);  // Told before the configured one has said who it is.
+  directory.learn(at(2), "b", kStart);
+  directory.answered(directory.all()[0].id, "a", kStart);
+  ASSERT_EQ(count(directory), 2u);
+  EXPECT_TRUE(directory.all()[0].is_configured);
+  EXPECT_EQ(directory.all()[1].endpoint, at(2));
+  directory.learn(at(3), "", kStart);
+  const auto alias = directory.all()[2].id;
+  directory.answered(alias, "a", kStart);
+  EXPECT_EQ(directory.find(alias), nullptr);
+  EXPECT_EQ(count(directory), 2u);
+}
+
+TEST(SentinelDirectoryTest, IsBounded) {
+  const std::vector<Endpoint> configured{at(1)};
+  SentinelDirectory directory{configured, kStart};
+  for (std::uint16_t port = 2; port < 1000; ++port) directory.learn(at(port), {}, kStart);
+  EXPECT_EQ(count(directory), SentinelDirectory::kSentinelsMax);
+  EXPECT_EQ(directory.statuses().size(), SentinelDirectory::kSentinelsMax);
+}
+
+TEST(SentinelDirectoryTest, OnlyThoseThatSpokeAreVoters) {
+  const std::vector<Endpoint> configured{at(1)};
+  SentinelDirectory directory{configured, kStart};
+  directory.learn(at(2), "b", kStart);
+  directory.learn(at(3), "c", kStart);
+  EXPECT_EQ(directory.voters(), 1u);
+  directory.answered(directory.all()[1].id, "b", kStart);
+  directory.subscribed(directory.all()[2].id, true);
+  EXPECT_EQ(directory.voters(), 3u);
+}
+
+TEST(SentinelDirectoryTest, ForgetsLearnedOnesThatAreLongSilentWhileOthersAnswer) {
+  const std::vector<Endpoint> configured{at(1), at(2)};
+  SentinelDirectory directory{configured, kStart};
+  directory.learn(at(3), "c", kStart);
+  directory.learn(at(4), "d", kStart);
+  const auto id = [&](std::size_t i) { return directory.all()[i].id; };
+  for (std::size_t i = 0; i < 4; ++i) directory.answered(id(i), {}, kStart);
+  const Error gone = unavailable("gone");
+  for (std::size_t i = 0; i < 4; ++i) directory.failed(id(i), gone);
+  const TimePoint later = kStart + SentinelDirectory::kForgetAfter;
+  directory.forget_silent(later);
+  EXPECT_EQ(count(directory), 4u);  // Nobody answers: the trouble may be ours.
+  directory.answered(id(0), {}, later);
+  directory.forget_silent(later - 1s);
+  EXPECT_EQ(count(directory), 4u);
+  directory.answered(id(3), {}, later);
+  directory.forget_silent(later);
+  ASSERT_EQ(count(directory), 3u);  // Not the configured one, which is silent as well.
+  EXPECT_EQ(directory.all()[1].endpoint, at(2));
+  EXPECT_EQ(directory.all()[2].endpoint, at(4));
+}
+
+TEST(SentinelDirectoryTest, TellsWhatIsWrongWithEach) {
+  const std::vector<Endpoint> configured{at(1)};
+  SentinelDirectory directory{configured, kStart};
+  EXPECT_TRUE(directory.statuses()[0].trouble);
+  directory.answered(directory.all()[0].id, {}, kStart);
+  directory.subscribed(directory.all()[0].id, true);
+  EXPECT_FALSE(directory.statuses()[0].trouble);
+  EXPECT_TRUE(directory.statuses()[0].is_subscribed);
+  directory.failed(directory.all()[0].id, invalid_argument("refused"));
+  directory.subscribed(directory.all()[0].id, false);
+  EXPECT_EQ(directory.statuses()[0].trouble->code, ErrorCode::kInvalidArgument);
+  EXPECT_FALSE(directory.statuses()[0].is_subscribed);
+}
+
+// ----- belief
+
+class BeliefTest : public ::testing::Test {
+ protected:
+  static constexpr std::size_t kVoters = 3;
+
+  static SentinelClaim claim(std::uint16_t port, std::uint64_t epoch, bool is_tilted = false) {
+    return {at(port), epoch, is_tilted};
+  }
+  // The port chosen; 0: nothing.
+  std::uint16_t choose(const std::vector<SentinelClaim>& claims, TimePoint now = kStart) {
+    choice_ = belief_.choose(claims, kVoters, now);
+    return choice_ ? choice_->endpoint.port : std::uint16_t{0};
+  }
+  static ServerIdentity identity(std::uint16_t port) { return {at(port), "run", "replid"}; }
+  // A link found a master at port 1, named in epoch 5.
+  void believe_in_1() {
+    EXPECT_EQ(choose({claim(1, 5), claim(1, 5), claim(1, 5)}), 1);
+    belief_.found_master(identity(1));
+  }
+
+  MasterBelief belief_;
+  std::optional<Resolution> choice_;
+};
+
+TEST_F(BeliefTest, TheHighestEpochCountsThenTheMostVotes) {
+  EXPECT_EQ(choose({}), 0);
+  EXPECT_EQ(choose({claim(1, 5), claim(1, 5), claim(2, 6)}), 2);
+  EXPECT_EQ(choose({claim(2, 6), claim(1, 7), claim(2, 6)}), 1);
+  EXPECT_EQ(choose({claim(1, 7), claim(2, 7), claim(2, 7)}), 2);
+}
+
+TEST_F(BeliefTest, ATiltedSentinelCountsLessAmongEquals) {
+  EXPECT_EQ(choose({claim(1, 5, true), claim(2, 5)}), 2);
+  EXPECT_EQ(choose({claim(1, 5, true), claim(1, 5, true), claim(2, 5)}), 2);
+  EXPECT_EQ(choose({claim(1, 6, true), claim(2, 5)}), 1);  // An epoch is a fact all the same.
+  EXPECT_EQ(choose({claim(1, 6, true), claim(1, 6, true)}), 1);
+}
+
+TEST_F(BeliefTest, AnOldClaimCountsForNothingOnceANewerOneIsProven) {
+  believe_in_1();
+  EXPECT_EQ(choose({claim(2, 4)}), 1);
+  EXPECT_FALSE(choice_->only_if);
+  EXPECT_EQ(choose({claim(2, 4), claim(3, 3)}, kStart + 60s), 1);
+  EXPECT_EQ(choose({claim(2, 6), claim(1, 5)}), 2);
+}
+
+TEST_F(BeliefTest, AMajorityThatStaysBelowTheProvenEpochWins) {
+  believe_in_1();
+  const std::vector<SentinelClaim> anew{claim(2, 0), claim(2, 0)};
+  EXPECT_EQ(choose(anew), 1);
+  EXPECT_EQ(choose(anew, kStart + MasterBelief::kOutvotedMax - 1ms), 1);
+  EXPECT_EQ(choose({claim(2, 0), claim(1, 5)}, kStart + 9s), 1);  // Not all: it begins anew.
+  EXPECT_EQ(choose(anew, kStart + 11s), 1);
+  EXPECT_EQ(choose(anew, kStart + 11s + MasterBelief::kOutvotedMax), 2);
+  belief_.found_master(identity(2));
+  EXPECT_EQ(choose({claim(2, 0)}), 2);
+}
+
+TEST_F(BeliefTest, WhatTheServerDeniesIsRefutedIfAMajorityNamesAnother) {
+  believe_in_1();
+  const std::vector<SentinelClaim> liar{claim(9, 99), claim(1, 5), claim(1, 5)};
+  EXPECT_EQ(choose(liar), 9);
+  belief_.found_not_master(at(9));
+  EXPECT_EQ(choose(liar), 1);
+  EXPECT_EQ(choose(liar, kStart + 1h), 1);  // For as long as it says the same.
+  // One that is alone with it proves nothing.
+  EXPECT_EQ(choose({claim(9, 99), claim(1, 5)}), 9);
+  EXPECT_EQ(choose({claim(9, 100), claim(1, 5), claim(1, 5)}), 9);  // It says something new.
+  belief_.found_not_master(at(9));
+  EXPECT_EQ(choose({claim(9, 100), claim(1, 5), claim(1, 5)}), 1);
+  // And when it becomes true, it is believed.
+  belief_.found_master(identity(9));
+  EXPECT_EQ(choose({claim(9, 100), claim(1, 5), claim(1, 5)}), 9);
+}
+
+TEST_F(BeliefTest, WhatCannotBeReachedForLongIsRefutedToo) {
+  believe_in_1();
+  const std::vector<SentinelClaim> claims{claim(9, 6), claim(1, 5), claim(1, 5)};
+  EXPECT_EQ(choose(claims), 9);
+  belief_.found_unreachable(at(9), kStart);
+  EXPECT_EQ(choose(claims), 9);
+  belief_.found_unreachable(at(9), kStart + MasterBelief::kUnreachableMax - 1ms);
+  EXPECT_EQ(choose(claims), 9);
+  belief_.found_unreachable(at(9), kStart + MasterBelief::kUnreachableMax);
+  EXPECT_EQ(choose(claims), 1);
+}
+
+TEST_F(BeliefTest, WithoutASentinelTheSameLifeOfTheSameServerRemains) {
+  EXPECT_EQ(choose({claim(1, 5)}), 1);
+  EXPECT_EQ(choose({}), 0);  // No link has ever found a master there.
+  believe_in_1();
+  EXPECT_EQ(choose({}), 1);
+  ASSERT_TRUE(choice_->only_if);
+  EXPECT_EQ(*choice_->only_if, identity(1));
+  EXPECT_EQ(choose({claim(1, 5)}), 1);
+  EXPECT_FALSE(choice_->only_if);
+}
+
+TEST_F(BeliefTest, AnAnnouncementCountsWhileTheSentinelsCatchUp) {
+  believe_in_1();
+  EXPECT_FALSE(belief_.announced(at(3), at(2), kStart));  // Not from where we are.
+  EXPECT_TRUE(belief_.announced(at(1), at(2), kStart));
+  EXPECT_TRUE(belief_.announced(at(1), at(2), kStart));  // By the next Sentinel.
+  EXPECT_TRUE(belief_.is_ahead(kStart));
+  EXPECT_EQ(choose({claim(1, 5), claim(1, 5)}), 2);
+  belief_.found_master(identity(2));
+  EXPECT_EQ(choose({claim(1, 5), claim(2, 6)}), 2);
+  EXPECT_FALSE(belief_.is_ahead(kStart));
+  EXPECT_EQ(choose({claim(1, 5)}), 2);
+}
+
+TEST_F(BeliefTest, AnAnnouncementThatTheServerDeniesIsForgotten) {
+  believe_in_1();
+  EXPECT_TRUE(belief_.announced(at(1), at(9), kStart));
+  belief_.found_not_master(at(9));
+  EXPECT_EQ(choose({claim(1, 5), claim(1, 5)}), 1);
+  EXPECT_FALSE(belief_.announced(at(1), at(9), kStart));  // Once bitten.
+}
+
+TEST_F(BeliefTest, APromotionCountsAtOnceAndIsProvenByASentinelOnly) {
+  believe_in_1();
+  EXPECT_FALSE(belief_.promotion_ordered(at(2), 5, kStart));  // An older story.
+  EXPECT_TRUE(belief_.promotion_ordered(at(2), 6, kStart));
+  EXPECT_EQ(choose({claim(1, 5), claim(1, 5), claim(1, 5)}), 2);
+  belief_.found_not_master(at(2));  // Not yet.
+  EXPECT_EQ(choose({claim(1, 5), claim(1, 5), claim(1, 5)}), 2);
+  belief_.found_master(identity(2));
+  // The elected Sentinel was lost with it, say: nobody ever confirms.
+  const TimePoint later = kStart + MasterBelief::kAheadMax;
+  EXPECT_TRUE(belief_.is_ahead(later - 1ms));
+  EXPECT_EQ(choose({claim(1, 5), claim(1, 5)}, later - 1ms), 2);
+  EXPECT_FALSE(belief_.is_ahead(later));
+  EXPECT_EQ(choose({claim(1, 5), claim(1, 5)}, later), 1);
+}
+
+TEST_F(BeliefTest, AConfirmedPromotionStands) {
+  believe_in_1();
+  EXPECT_TRUE(belief_.promotion_ordered(at(2), 6, kStart));
+  belief_.found_master(identity(2));
+  EXPECT_EQ(choose({claim(1, 5), claim(2, 6)}), 2);
+  EXPECT_EQ(choose({claim(1, 5), claim(1, 5)}, kStart + 1s), 2);  // They have not heard of it yet.
+  EXPECT_EQ(choose({}), 2);
+  EXPECT_EQ(*choice_->only_if, identity(2));
+}
+
+TEST_F(BeliefTest, AnAbortedPromotionIsForgotten) {
+  believe_in_1();
+  EXPECT_TRUE(belief_.promotion_ordered(at(2), 6, kStart));
+  belief_.promotion_aborted();
+  EXPECT_EQ(choose({claim(1, 5), claim(1, 5)}), 1);
+}
+
+// ----- the gate
+
+TEST(DialGateTest, KeepsAttemptsApart) {
+  DialGate gate;
+  EXPECT_EQ(gate.wait(kStart), 0ms);
+  EXPECT_FALSE(gate.attempted(kStart));
+  EXPECT_EQ(gate.wait(kStart), DialGate::kGap);
+  EXPECT_EQ(gate.wait(kStart + 20ms), DialGate::kGap - 20ms);
+  EXPECT_EQ(gate.wait(kStart + DialGate::kGap), 0ms);
+  EXPECT_EQ(gate.attempted(kStart + 70ms), Duration{70ms});
+}
+
+// ----- how far a replica is behind
+
+// As answered by Redis 7.0.15.
+TEST(ReplicaLagTest, ReadsInfoReplication) {
+  const auto master = parse_replication_info(
+      "# Replication\r\nrole:master\r\nconnected_slaves:3\r\n"
+      "slave0:ip=10.0.0.1,port=2,state=online,offset=84,lag=0\r\n"
+      "slave1:ip=10.0.0.1,port=3,state=wait_bgsave,offset=0,lag=0\r\n"
+      "slave2:ip=::1,port=4,state=online,offset=84,lag=1\r\n"
+      "master_failover_state:no-failover\r\nmaster_replid:abc\r\nmaster_replid2:000\r\n"
+      "master_repl_offset:98\r\nsecond_repl_offset:-1\r\n");
+  ASSERT_TRUE(master);
+  EXPECT_TRUE(master->is_master);
+  EXPECT_EQ(master->replication_id, "abc");
+  EXPECT_EQ(master->offset, 98u);
+  EXPECT_EQ(master->replicas, (std::vector<Endpoint>{at(2), {"::1", 4, {}}}));
+  const auto replica = parse_replication_info(
+      "role:slave\r\nmaster_host:10.0.0.1\r\nslave_read_repl_offset:97\r\n"
+      "slave_repl_offset:84\r\nmaster_replid:abc\r\nmaster_repl_offset:90\r\n");
+  ASSERT_TRUE(replica);
+  EXPECT_FALSE(replica->is_master);
+  EXPECT_EQ(replica->offset, 84u);  // What it has executed, not what it has received.
+  for (const char* text : {"", "role:master\r\nmaster_replid:abc\r\n", "master_repl_offset:1\r\n",
+                           "role:slave\r\nmaster_replid:abc\r\nmaster_repl_offset:1\r\n",
+                           "role:master\r\nmaster_repl_offset:1\r\n",
+                           "role:sentinel\r\nmaster_replid:a\r\nmaster_repl_offset:1\r\n"}) {
+    EXPECT_FALSE(parse_replication_info(text)) << text;
+  }
+}
+
+TEST(ReplicaLagTest, AReplicaHasWhatTheMasterHadWhenItsOffsetWasNoHigher) {
+  OffsetHistory history;
+  const auto sample = [&history](std::uint64_t offset, Duration after, const char* id = "abc") {
+    history.add({true, id, offset, {}}, kStart + after);
+  };
+  const auto replica = [](std::uint64_t offset, const char* id = "abc") {
+    return ReplicationInfo{false, id, offset, {}};
+  };
+  EXPECT_FALSE(history.caught_up_to(replica(100)));
+  sample(100, 1s);
+  sample(200, 2s);
+  sample(200, 3s);
+  sample(300, 4s);
+  EXPECT_FALSE(history.caught_up_to(replica(99)));
+  EXPECT_EQ(history.caught_up_to(replica(199)), kStart + 1s);
+  EXPECT_EQ(history.caught_up_to(replica(200)), kStart + 3s);
+  EXPECT_EQ(history.caught_up_to(replica(400)), kStart + 4s);
+  EXPECT_EQ(history.bytes_behind(replica(200)), 100u);
+  EXPECT_EQ(history.bytes_behind(replica(400)), 0u);
+  EXPECT_FALSE(history.caught_up_to(replica(400, "other")));
+  sample(10, 5s, "new");  // A promotion: the old offsets mean nothing any more.
+  EXPECT_FALSE(history.caught_up_to(replica(400)));
+  EXPECT_EQ(history.caught_up_to(replica(10, "new")), kStart + 5s);
+  sample(5, 6s, "new");  // An offset that falls is another history.
+  EXPECT_EQ(history.caught_up_to(replica(10, "new")), kStart + 6s);
+  for (std::size_t i = 0; i < OffsetHistory::kSamplesMax; ++i) sample(1000, 7s, "new");
+  EXPECT_FALSE(history.caught_up_to(replica(10, "new")));
+}
+
+}  // namespace
+}  // namespace tiercel::l2
