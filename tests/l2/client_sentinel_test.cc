@@ -4,7 +4,7 @@
 #include <thread>
 
 #include "client_fixture.h"
-#include "fake_server.h"
+#include "support/fake_server.h"
 #include "support/redis_server.h"
 
 namespace tiercel::l2 {
