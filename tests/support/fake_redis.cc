@@ -31,9 +31,7 @@ std::optional<std::int64_t> to_integer(std::string_view text) {
 std::string wrong_type() {
   return resp::error("WRONGTYPE Operation against a key holding the wrong kind of value");
 }
-std::string not_an_integer() {
-  return resp::error("ERR value is not an integer or out of range");
-}
+std::string not_an_integer() { return resp::error("ERR value is not an integer or out of range"); }
 std::string syntax_error() { return resp::error("ERR syntax error"); }
 
 std::string unknown_command(const FakeRedis::Words& words) {
@@ -150,8 +148,7 @@ std::optional<std::string> FakeRedis::refuse(const Session& session, const std::
                                                  "ECHO", "UNSUBSCRIBE", "PUBLISH"};
   const bool is_busy = refusal_.starts_with("BUSY");
   if (!refusal_.empty() && (is_busy || !while_stale.contains(name))) return refusal_;
-  if (!session.channels.empty() && name != "PING" && name != "SUBSCRIBE" &&
-      name != "UNSUBSCRIBE") {
+  if (!session.channels.empty() && name != "PING" && name != "SUBSCRIBE" && name != "UNSUBSCRIBE") {
     return "ERR Can't execute '" + lower(name) +
            "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this "
            "context";
@@ -171,8 +168,7 @@ FakeRedis::Value* FakeRedis::find(Session& session, const std::string& key) {
   return &found->second;
 }
 
-std::string* FakeRedis::find_string(Session& session, const std::string& key,
-                                    bool& is_wrong_type) {
+std::string* FakeRedis::find_string(Session& session, const std::string& key, bool& is_wrong_type) {
   Value* const value = find(session, key);
   if (value == nullptr) return nullptr;
   auto* const text = std::get_if<std::string>(&value->data);
@@ -356,8 +352,7 @@ std::string FakeRedis::dbsize(Session& session, const Words&) {
   return resp::integer(static_cast<std::int64_t>(databases_[session.database].size()));
 }
 
-std::string FakeRedis::run_script(Session& session, const std::string& source,
-                                  const Words& words) {
+std::string FakeRedis::run_script(Session& session, const std::string& source, const Words& words) {
   const auto key_count = to_integer(words[2]);
   if (!key_count) return not_an_integer();
   if (*key_count < 0) return resp::error("ERR Number of keys can't be negative");

@@ -66,7 +66,9 @@ class FakeRedis {
 
   // Source text to what stands in for it: Lua is not run here. EVALSHA knows it after an EVAL or a
   // SCRIPT LOAD, until SCRIPT FLUSH.
-  void add_script(const std::string& source, Script script) { scripts_[source] = std::move(script); }
+  void add_script(const std::string& source, Script script) {
+    scripts_[source] = std::move(script);
+  }
 
   // Of the default user, for sessions to come; empty: none.
   void set_password(const std::string& password) { users_["default"].password = password; }

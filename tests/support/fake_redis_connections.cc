@@ -11,24 +11,26 @@ namespace tiercel::testing {
 namespace {
 
 std::string unknown_subcommand(const FakeRedis::Words& words) {
-  return resp::error("ERR unknown subcommand '" + words[1] + "'. Try " + FakeRedis::upper(words[0]) +
-                     " HELP.");
+  return resp::error("ERR unknown subcommand '" + words[1] + "'. Try " +
+                     FakeRedis::upper(words[0]) + " HELP.");
 }
 
 }  // namespace
 
 std::string FakeRedis::publish(Session& session, const Words& words) {
   if (!users_.at(session.user).may_use_channels) {
-    return resp::error("NOPERM this user has no permissions to access one of the channels used as "
-                       "arguments");
+    return resp::error(
+        "NOPERM this user has no permissions to access one of the channels used as "
+        "arguments");
   }
   return resp::integer(static_cast<std::int64_t>(connections_.publish(words[1], words[2])));
 }
 
 std::string FakeRedis::subscribe(Session& session, const Words& words) {
   if (!users_.at(session.user).may_use_channels) {
-    return resp::error("NOPERM this user has no permissions to access one of the channels used as "
-                       "arguments");
+    return resp::error(
+        "NOPERM this user has no permissions to access one of the channels used as "
+        "arguments");
   }
   std::string out;
   for (std::size_t i = 1; i < words.size(); ++i) {
@@ -59,10 +61,9 @@ std::string FakeRedis::auth(Session& session, const Words& words) {
         "ERR AUTH <password> called without any password configured for the default user. Are you "
         "sure your configuration is correct?");
   }
-  const bool is_right =
-      user != users_.end() && user->second.is_enabled &&
-      (!user->second.password || user->second.password->empty() ||
-       *user->second.password == words.back());
+  const bool is_right = user != users_.end() && user->second.is_enabled &&
+                        (!user->second.password || user->second.password->empty() ||
+                         *user->second.password == words.back());
   if (!is_right) {
     return resp::error("WRONGPASS invalid username-password pair or user is disabled.");
   }
@@ -146,16 +147,15 @@ std::string FakeRedis::client_kill(Session& session, const Words& words) {
   const std::string filter = upper(words[2]);
   if (filter == "ID") {
     const std::string& id = words[3];
-    return resp::integer(static_cast<std::int64_t>(connections_.kill(
-        [&](const Session& other) { return std::to_string(other.id) == id; })));
+    return resp::integer(static_cast<std::int64_t>(
+        connections_.kill([&](const Session& other) { return std::to_string(other.id) == id; })));
   }
   if (filter == "TYPE") {
     const bool subscribed = upper(words[3]) == "PUBSUB";
     // As SKIPME, on by default: not the one that asks.
-    return resp::integer(
-        static_cast<std::int64_t>(connections_.kill([&](const Session& other) {
-          return other.channels.empty() != subscribed && other.id != session.id;
-        })));
+    return resp::integer(static_cast<std::int64_t>(connections_.kill([&](const Session& other) {
+      return other.channels.empty() != subscribed && other.id != session.id;
+    })));
   }
   return resp::error("ERR syntax error");
 }

@@ -70,12 +70,12 @@ struct Connection {
   std::deque<Piece> output;
   std::size_t sent_of_front = 0;
   std::size_t output_bytes = 0;
-  std::optional<std::size_t> bytes_left{};  // Until the connection ends.
+  std::optional<std::size_t> bytes_left{};         // Until the connection ends.
+  std::optional<std::size_t> bytes_before_hang{};  // Until it hangs; 0: it does.
   bool resets = false;
   std::size_t chunk_bytes_max = 0;
   TimePoint next_chunk_at{};
   TimePoint last_not_before{};
-  bool is_hung = false;
   bool is_unread = false;  // stops_reading
   bool is_full = false;    // The kernel takes no more for now.
   bool is_ended = false;   // FIN sent; requests are read and thrown away until the client's FIN.
@@ -94,7 +94,8 @@ struct Connection {
   }
   // When the next bytes may leave; nothing while only an event can tell.
   [[nodiscard]] std::optional<TimePoint> next_send_at() const {
-    if (is_hung || is_full || is_ended || is_gone || output.empty()) return std::nullopt;
+    if (bytes_before_hang == std::size_t{0} || is_full || is_ended || is_gone || output.empty())
+      return std::nullopt;
     return std::max(output.front().not_before, next_chunk_at);
   }
   [[nodiscard]] bool is_due(TimePoint now) const {
@@ -386,7 +387,9 @@ void FakeServer::Core::append_faulty(Connection& connection, std::string bytes,
     connection.resets = fault.resets;
   }
   if (fault.chunk_bytes_max != 0) connection.chunk_bytes_max = fault.chunk_bytes_max;
-  connection.is_hung = connection.is_hung || fault.hangs;
+  if (fault.hang_after_bytes && !connection.bytes_before_hang) {
+    connection.bytes_before_hang = connection.output_bytes + *fault.hang_after_bytes;
+  }
   connection.is_unread = connection.is_unread || fault.stops_reading;
   connection.append(std::move(copies),
                     fault.delay.count() == 0 ? TimePoint{} : Clock::system().now() + fault.delay);
@@ -397,6 +400,7 @@ void FakeServer::Core::send_due(Connection& connection) {
     Piece& piece = connection.output.front();
     std::size_t size = piece.bytes.size() - connection.sent_of_front;
     if (connection.bytes_left) size = std::min(size, *connection.bytes_left);
+    if (connection.bytes_before_hang) size = std::min(size, *connection.bytes_before_hang);
     if (connection.chunk_bytes_max != 0) size = std::min(size, connection.chunk_bytes_max);
     const ssize_t sent = ::send(connection.fd.get(), piece.bytes.data() + connection.sent_of_front,
                                 size, MSG_NOSIGNAL);
@@ -415,6 +419,7 @@ void FakeServer::Core::send_due(Connection& connection) {
     if (connection.chunk_bytes_max != 0) {
       connection.next_chunk_at = Clock::system().now() + kChunkInterval;
     }
+    if (connection.bytes_before_hang) *connection.bytes_before_hang -= taken;
     if (connection.bytes_left && (*connection.bytes_left -= taken) == 0) return end(connection);
   }
 }
@@ -489,7 +494,7 @@ void FakeServer::Core::end_connections(bool resets) {
 
 void FakeServer::Core::release() {
   for (const auto& connection : connections_) {
-    connection->is_hung = false;
+    connection->bytes_before_hang.reset();
     connection->is_unread = false;
   }
 }

@@ -58,8 +58,10 @@ class FakeServer {
     // From here on: this many bytes at a time, each a segment of its own, at most one every 20 us.
     // 0: as they come.
     std::size_t chunk_bytes_max = 0;
-    bool hangs = false;          // From here on nothing is sent, this answer included.
-    bool stops_reading = false;  // From here on no request is read.
+    // After this many more bytes, counted likewise, nothing is sent until release(). Requests are
+    // carried out.
+    std::optional<std::size_t> hang_after_bytes{};
+    bool stops_reading = false;  // From here on no request is read until release().
   };
   using Predicate = std::function<bool(const Request&)>;
   using Chooser = std::function<std::optional<Fault>(const Request&)>;

@@ -161,7 +161,7 @@ TEST(FakeServer, AnswersTwiceHalfAndNotAtAll) {
 TEST(FakeServer, HangsStopsReadingAndGoesOn) {
   FakeServer server;
   auto redis = connect_to(server);
-  server.inject({.hangs = true}, FakeServer::named("INCR"));
+  server.inject({.hang_after_bytes = 0}, FakeServer::named("INCR"));
   ASSERT_TRUE(redis.send({"INCR", "n"}));
   ASSERT_TRUE(redis.send({"INCR", "n"}));
   ASSERT_TRUE(poll_until([&] { return server.requests("INCR") == 2; }));
@@ -169,6 +169,12 @@ TEST(FakeServer, HangsStopsReadingAndGoesOn) {
   server.release();
   EXPECT_EQ(redis.read_reply()->integer, 1);
   EXPECT_EQ(redis.read_reply()->integer, 2);
+  server.inject({.hang_after_bytes = 9}, FakeServer::named("ECHO"));
+  EXPECT_EQ(ask(redis, {"ECHO", "ab"}), "ab");
+  ASSERT_TRUE(redis.send({"ECHO", "cd"}));
+  EXPECT_EQ(redis.read_reply(20ms).error().code, ErrorCode::kDeadlineExceeded);
+  server.release();
+  EXPECT_EQ(redis.read_reply()->to_text(), "cd");
 
   server.inject({.stops_reading = true}, FakeServer::named("PING"));
   EXPECT_EQ(ask(redis, {"PING"}), "PONG");  // This one still.
@@ -269,7 +275,7 @@ TEST(FakeServer, EndsWithItsOwnerWhateverItDoes) {
     auto server = std::make_unique<FakeServer>();
     auto redis = connect_to(*server);
     if (round % 3 == 0) server->freeze();
-    if (round % 3 == 1) server->inject({.hangs = true}, FakeServer::any_request());
+    if (round % 3 == 1) server->inject({.hang_after_bytes = 0}, FakeServer::any_request());
     ASSERT_TRUE(redis.send({"PING"}));
     std::thread caller{[&] { static_cast<void>(server->requests("PING")); }};
     caller.join();

@@ -8,8 +8,8 @@ namespace tiercel::testing::resp {
 namespace {
 
 constexpr std::size_t kLengthLineBytesMax = 32;
-constexpr std::int64_t kWordsMax = 1 << 20;             // Redis' own limits.
-constexpr std::int64_t kWordBytesMax = 512LL << 20;     //
+constexpr std::int64_t kWordsMax = 1 << 20;                 // Redis' own limits.
+constexpr std::int64_t kWordBytesMax = 512LL << 20;         //
 constexpr std::size_t kForgetBytes = std::size_t{1} << 16;  // Read bytes are erased in such lots.
 
 // The length after `type` at `at`, which moves behind its line. -1: incomplete; -2: garbage.
