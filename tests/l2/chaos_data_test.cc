@@ -42,7 +42,8 @@ class ChaosDataTest : public ClientTest {
     std::vector<Numbered> batch;
     for (std::size_t i = 0; i < count; ++i) {
       const std::uint64_t id = ++last_id_;
-      batch.push_back({static_cast<int>(id % NumberedCommands::kKinds), id,
+      batch.push_back({static_cast<int>(id % NumberedCommands::kKinds),
+                       id,
                        id % 2 == 0 ? Retry::kSafe : Retry::kIfNotSent,
                        {}});
     }
@@ -58,9 +59,9 @@ class ChaosDataTest : public ClientTest {
     EXPECT_TRUE(poll_until([&] { return client_->stats().commands_waiting == 0; }));
   }
   void submit(const Numbered& command, Duration timeout) {
-    client_->submit(Command{command.retry, {"NUM", std::to_string(command.kind),
-                                            std::to_string(command.id)}},
-                    in(timeout), command.answer.callback());
+    client_->submit(
+        Command{command.retry, {"NUM", std::to_string(command.kind), std::to_string(command.id)}},
+        in(timeout), command.answer.callback());
   }
 
   void expect_right(const Numbered& command) {
@@ -90,7 +91,7 @@ class ChaosDataTest : public ClientTest {
   }
 
   NumberedCommands numbered_;
-  FakeServer fake_;  // Gone before the ledger that its handler writes.
+  FakeServer fake_;                  // Gone before the ledger that its handler writes.
   std::uint64_t last_id_ = 100'000;  // The ids are equally long.
 };
 
@@ -263,9 +264,9 @@ TEST_F(ChaosDataTest, AServerThatIsNotReadyIsWaitedForAndABusyOneAnswers) {
 
 // 25, with a real data set that takes its time.
 TEST_F(ChaosDataTest, AReloadOfTheRealServerIsWaitedFor) {
-  const auto server = RedisServer::start(
-      {.arguments = {"--enable-debug-command", "yes", "--key-load-delay", "1000",
-                     "--loading-process-events-interval-bytes", "1024"}});
+  const auto server =
+      RedisServer::start({.arguments = {"--enable-debug-command", "yes", "--key-load-delay", "1000",
+                                        "--loading-process-events-interval-bytes", "1024"}});
   open(server->url());
   std::vector<Pending> fill;
   for (int i = 0; i < 500; ++i) {
@@ -441,8 +442,8 @@ TEST_F(ChaosDataTest, AFullQueueRefusesAtOnceStaysSmallAndEmptiesAgain) {
     EXPECT_LT(resident_bytes(), resident_before + (std::size_t{640} << 20));
   }
   server->continue_process();
-  ASSERT_TRUE(poll_until(
-      [&] { return echoed + overloaded_at_once + wrong == kThreads * 4000; }, kPatience));
+  ASSERT_TRUE(poll_until([&] { return echoed + overloaded_at_once + wrong == kThreads * 4000; },
+                         kPatience));
   EXPECT_EQ(wrong, 0);
   expect_idle();
   for (int i = 0; i < 20; ++i) EXPECT_EQ(text_of({"ECHO", "again"}), "again");

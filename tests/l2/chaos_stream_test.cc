@@ -55,9 +55,9 @@ std::string pong(const std::string& token) {
 TEST_F(ChaosStreamTest, CutAtEveryByteWhatWasHeardIsAnUnbrokenBeginning) {
   open_fake();
   const std::vector<std::string> payloads{"one", "", std::string{"\0\r\n*3\r\n", 7}, "four"};
-  const std::vector<std::string> pieces{message(payloads[0]), pong("a"), message(payloads[1]),
-                                        resp::error("LOADING not yet"), message(payloads[2]),
-                                        pong("c"), message(payloads[3]), pong("d")};
+  const std::vector<std::string> pieces{
+      message(payloads[0]), pong("a"), message(payloads[1]), resp::error("LOADING not yet"),
+      message(payloads[2]), pong("c"), message(payloads[3]), pong("d")};
   std::string script;
   for (const std::string& piece : pieces) script += piece;
   for (const bool resets : {false, true}) {
@@ -83,8 +83,7 @@ TEST_F(ChaosStreamTest, CutAtEveryByteWhatWasHeardIsAnUnbrokenBeginning) {
           seen.messages.begin() + static_cast<std::ptrdiff_t>(before.messages.size()),
           seen.messages.end());
       const std::vector<std::string> pongs(
-          seen.pongs.begin() + static_cast<std::ptrdiff_t>(before.pongs.size()),
-          seen.pongs.end());
+          seen.pongs.begin() + static_cast<std::ptrdiff_t>(before.pongs.size()), seen.pongs.end());
       const std::size_t refused = seen.refusals.size() - before.refusals.size();
       // How many whole pieces there must be, or, after a reset, may be.
       std::size_t whole = 0;
@@ -98,11 +97,15 @@ TEST_F(ChaosStreamTest, CutAtEveryByteWhatWasHeardIsAnUnbrokenBeginning) {
       }
       const std::vector<std::string> all_pongs{"a", "c", "d"};
       const std::size_t message_count = (whole + 1) / 2;
-      const std::size_t pong_count = (whole >= 2 ? 1U : 0U) + (whole >= 6 ? 1U : 0U) +
-                                     (whole >= 8 ? 1U : 0U);
-      EXPECT_EQ(messages, std::vector<std::string>(payloads.begin(), payloads.begin() + static_cast<std::ptrdiff_t>(message_count)))
+      const std::size_t pong_count =
+          (whole >= 2 ? 1U : 0U) + (whole >= 6 ? 1U : 0U) + (whole >= 8 ? 1U : 0U);
+      EXPECT_EQ(messages, std::vector<std::string>(
+                              payloads.begin(),
+                              payloads.begin() + static_cast<std::ptrdiff_t>(message_count)))
           << k;
-      EXPECT_EQ(pongs, std::vector<std::string>(all_pongs.begin(), all_pongs.begin() + static_cast<std::ptrdiff_t>(pong_count)))
+      EXPECT_EQ(pongs,
+                std::vector<std::string>(
+                    all_pongs.begin(), all_pongs.begin() + static_cast<std::ptrdiff_t>(pong_count)))
           << k;
       EXPECT_EQ(refused, whole >= 4 ? 1U : 0U) << k;
       ASSERT_FALSE(HasFailure()) << "cut at byte " << k << (resets ? ", reset" : "");

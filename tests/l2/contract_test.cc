@@ -132,13 +132,13 @@ class ContractTest : public ClientTest, public ::testing::WithParamInterface<Ser
     add(nested_script(), [](FakeRedis&, FakeRedis::Session&, const Words&, const Words&) {
       const std::string inner = resp::array({resp::bulk(""), resp::nil(), resp::array({})});
       return resp::array({resp::integer(1),
-                          resp::array({resp::bulk("a"), inner, resp::integer(-2)}),
-                          resp::array({}), resp::bulk("z")});
+                          resp::array({resp::bulk("a"), inner, resp::integer(-2)}), resp::array({}),
+                          resp::bulk("z")});
     });
-    add(partly_failing_script(), [](FakeRedis& redis, FakeRedis::Session& session,
-                                    const Words& keys, const Words&) {
-      return resp::array({redis.execute(session, {"INCR", keys[0]}), resp::bulk("after")});
-    });
+    add(partly_failing_script(),
+        [](FakeRedis& redis, FakeRedis::Session& session, const Words& keys, const Words&) {
+          return resp::array({redis.execute(session, {"INCR", keys[0]}), resp::bulk("after")});
+        });
     add(failing_script(), [](FakeRedis&, FakeRedis::Session&, const Words&, const Words&) {
       return resp::error("MYERR of the script");
     });
@@ -543,8 +543,9 @@ TEST_P(ContractTest, AKilledStreamIsReplacedAndTheDataConnectionGoesOn) {
     }));
     EXPECT_EQ(read.get()->text, "x");
     ping("alive");
-    ASSERT_TRUE(observe(
-        [&](const Observed& seen) { return seen.pongs.size() == static_cast<std::size_t>(round); }));
+    ASSERT_TRUE(observe([&](const Observed& seen) {
+      return seen.pongs.size() == static_cast<std::size_t>(round);
+    }));
   }
   EXPECT_EQ(observer_.seen().data_downs, 0);
   EXPECT_EQ(observer_.seen().out_of_order, 0);
@@ -603,7 +604,8 @@ TEST_P(ContractTest, ARestartedServerIsAnother) {
     fake_->kill();
     fake_->restart();
   }
-  ASSERT_TRUE(observe([](const Observed& seen) { return seen.data_ups == 2 && seen.stream_ups == 2; }));
+  ASSERT_TRUE(
+      observe([](const Observed& seen) { return seen.data_ups == 2 && seen.stream_ups == 2; }));
   const auto second = observer_.seen().data_server;
   EXPECT_NE(second.run_id, first.run_id);
   EXPECT_NE(second.replication_id, first.replication_id);

@@ -51,8 +51,9 @@ class NumberedCommands {
       case 1: return resp::error("ERR e" + text);
       case 2: return resp::integer(-static_cast<std::int64_t>(id));
       case 3: return resp::bulk(binary(id));
-      case 4: return resp::array({resp::bulk(text), resp::array({resp::integer(7), resp::nil()}),
-                                  resp::array({}), resp::error("ERR in " + text)});
+      case 4:
+        return resp::array({resp::bulk(text), resp::array({resp::integer(7), resp::nil()}),
+                            resp::array({}), resp::error("ERR in " + text)});
       case 5: return resp::array({resp::array({resp::array({resp::status(text)})})});
       case 6: return resp::nil();
       case 7: return resp::bulk("");

@@ -19,7 +19,7 @@ namespace {
 using Fault = FakeServer::Fault;
 
 constexpr int kThreads = 6;
-constexpr std::size_t kWindow = 100;  // Each thread's commands under way.
+constexpr std::size_t kWindow = 100;    // Each thread's commands under way.
 constexpr std::size_t kQueueMax = 400;  // Below what they could submit: overload is part of it.
 
 std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise) {
@@ -52,21 +52,20 @@ class SoakTest : public ClientTest {
       Fate& fate = fates_[id];
       fate.kind = static_cast<int>(random.below(NumberedCommands::kKinds));
       fate.retry = random.below(2) == 0 ? Retry::kSafe : Retry::kIfNotSent;
-      const auto timeout = std::chrono::milliseconds{random.below(4) == 0 ? random.below(20)
-                                                                         : random.below(2000)};
+      const auto timeout =
+          std::chrono::milliseconds{random.below(4) == 0 ? random.below(20) : random.below(2000)};
       ++under_way;
-      client_->submit(
-          Command{fate.retry, {"NUM", std::to_string(fate.kind), std::to_string(id)}}, in(timeout),
-          [&fate, &under_way, this, id](const Result<Reply>& reply) {
-            ++fate.answers;
-            if (reply) {
-              fate.is_wrong = !NumberedCommands::is_reply_of(fate.kind, id, *reply);
-            } else {
-              fate.code = static_cast<int>(reply.error().code);
-            }
-            ++answered_;
-            --under_way;
-          });
+      client_->submit(Command{fate.retry, {"NUM", std::to_string(fate.kind), std::to_string(id)}},
+                      in(timeout), [&fate, &under_way, this, id](const Result<Reply>& reply) {
+                        ++fate.answers;
+                        if (reply) {
+                          fate.is_wrong = !NumberedCommands::is_reply_of(fate.kind, id, *reply);
+                        } else {
+                          fate.code = static_cast<int>(reply.error().code);
+                        }
+                        ++answered_;
+                        --under_way;
+                      });
       const std::size_t waiting = client_->stats().commands_waiting;
       if (waiting > waiting_max_) waiting_max_ = waiting;
       if (fate.code != static_cast<int>(ErrorCode::kOverloaded)) continue;
@@ -84,8 +83,7 @@ class SoakTest : public ClientTest {
       case 0: return Fault{.end_after_bytes = fault_random_.below(300)};
       case 1: return Fault{.end_after_bytes = fault_random_.below(300), .resets = true};
       case 2: return Fault{.chunk_bytes_max = 1 + fault_random_.below(7)};
-      case 3:
-        return Fault{.delay = std::chrono::milliseconds{fault_random_.below(30)}};
+      case 3: return Fault{.delay = std::chrono::milliseconds{fault_random_.below(30)}};
       case 4: return Fault{.hang_after_bytes = fault_random_.below(300)};
       case 5: return Fault{.stops_reading = true};
       default:
