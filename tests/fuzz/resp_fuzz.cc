@@ -26,9 +26,10 @@
 namespace tiercel::l2 {
 namespace {
 
-constexpr std::size_t kReplyBytesMin = 3;       // "+\r\n"
-constexpr std::size_t kMemoryPerByteMax = 128;  // An element costs a Reply, and a vector may double.
-constexpr int kDepthMax = 6;                    // Of what is made up; the parser refuses more than 7.
+constexpr std::size_t kReplyBytesMin = 3;  // "+\r\n"
+constexpr std::size_t kMemoryPerByteMax =
+    128;                      // An element costs a Reply, and a vector may double.
+constexpr int kDepthMax = 6;  // Of what is made up; the parser refuses more than 7.
 
 bool same(const Reply& a, const Reply& b) {
   if (a.kind != b.kind || a.integer != b.integer || a.text != b.text) return false;
@@ -137,7 +138,8 @@ Reply make_up(Source& source, int depth) {
       break;
     }
     case Reply::Kind::kArray:
-      for (int i = source.byte() % 8; i > 0; --i) reply.elements.push_back(make_up(source, depth + 1));
+      for (int i = source.byte() % 8; i > 0; --i)
+        reply.elements.push_back(make_up(source, depth + 1));
       break;
   }
   return reply;
