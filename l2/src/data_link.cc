@@ -189,6 +189,8 @@ void DataLink::link_reply(Reply reply) {
   if (command.is_answered()) {
     host().counters().replies_late.fetch_add(1, std::memory_order_relaxed);
     release(command);
+    // As true as if it had come in time.
+    if (reply.is_error() && says(reply, "READONLY")) leave_replica(reply);
   } else if (!reply.is_error() || !handle_not_executed(command, reply)) {
     if (std::exchange(was_paused_, false)) {
       pause_backoff_.reset();
@@ -207,10 +209,7 @@ bool DataLink::handle_not_executed(PendingCommand& command, const Reply& reply) 
     command.is_whole_script = true;
     is_reordering_ = true;
   } else if (says(reply, "READONLY")) {
-    if (drain_timer_ == 0) {
-      begin_drain(unavailable("not a master: " + server_text(reply.text), endpoint_text()));
-      host().found_not_master(endpoint(), drain_reason_);
-    }
+    leave_replica(reply);
   } else if (says(reply, "LOADING") || says(reply, "MASTERDOWN") || says(reply, "NOREPLICAS")) {
     pause(reply);
   } else {
@@ -220,6 +219,12 @@ bool DataLink::handle_not_executed(PendingCommand& command, const Reply& reply) 
   put_back(std::move(command));
   flush_soon();
   return true;
+}
+
+void DataLink::leave_replica(const Reply& reply) {
+  if (drain_timer_ != 0) return;
+  begin_drain(unavailable("not a master: " + server_text(reply.text), endpoint_text()));
+  host().found_not_master(endpoint(), drain_reason_);
 }
 
 // Once for all the replies that arrived together.

@@ -40,6 +40,7 @@ class DataLink final : public Link {
   void put_back(PendingCommand command);
   [[nodiscard]] bool handle_not_executed(PendingCommand& command, const Reply& reply);
   void pause(const Reply& reply);
+  void leave_replica(const Reply& reply);
   void begin_drain(const Error& reason);
   void finish_drain();
   void forget_connection();
