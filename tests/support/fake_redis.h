@@ -75,6 +75,11 @@ class FakeRedis {
   // Every command is answered with this error, but those that a real server answers while it loads
   // or waits for its master (BUSY: only AUTH and the like). Empty: the end of it.
   void set_refusal(std::string error) { refusal_ = std::move(error); }
+  // As REPLICAOF; an empty host is NO ONE.
+  void set_master(const std::string& host, std::int64_t port) {
+    master_.reset();
+    if (!host.empty()) master_.emplace(host, port);
+  }
   // Data, scripts and pub/sub gone, identity new: the process was killed and started again.
   void restart();
 

@@ -189,9 +189,9 @@ std::string FakeRedis::info(Session&, const Words& words) {
 
 std::string FakeRedis::replicaof(Session&, const Words& words) {
   if (upper(words[1]) == "NO" && upper(words[2]) == "ONE") {
-    master_.reset();
+    set_master({}, 0);
   } else {
-    master_.emplace(words[1], std::stoi(words[2]));
+    set_master(words[1], std::stoi(words[2]));
   }
   return resp::ok();
 }
