@@ -220,6 +220,8 @@ void DataLink::link_reply(const ReplyView& reply) {
   PendingCommand* const command = in_flight_.pop_front();
   if (command->is_answered()) {
     host().counters().replies_late.fetch_add(1, std::memory_order_relaxed);
+    // As true as if it had come in time.
+    if (reply.is_error() && says(reply, "READONLY")) leave_replica(reply.text());
     discard(command);
   } else if (!reply.is_error() || !handle_not_executed(command, reply)) {
     if (std::exchange(was_paused_, false)) {
@@ -241,10 +243,7 @@ bool DataLink::handle_not_executed(PendingCommand* command, const ReplyView& rep
     make_whole_script(*command);
     is_reordering_ = true;
   } else if (says(reply, "READONLY")) {
-    if (drain_timer_ == 0) {
-      begin_drain(unavailable("not a master: " + server_text(reply.text()), endpoint_text()));
-      host().found_not_master(endpoint(), drain_reason_);
-    }
+    leave_replica(reply.text());
   } else if (says(reply, "LOADING") || says(reply, "MASTERDOWN") || says(reply, "NOREPLICAS")) {
     pause(reply.text());
   } else {
@@ -254,6 +253,12 @@ bool DataLink::handle_not_executed(PendingCommand* command, const ReplyView& rep
   put_back(command);
   flush_soon();
   return true;
+}
+
+void DataLink::leave_replica(std::string_view said) {
+  if (drain_timer_ != 0) return;
+  begin_drain(unavailable("not a master: " + server_text(said), endpoint_text()));
+  host().found_not_master(endpoint(), drain_reason_);
 }
 
 // The same request, by the script's text in place of its name.

@@ -41,6 +41,7 @@ class DataLink final : public Link {
   [[nodiscard]] bool handle_not_executed(PendingCommand* command, const ReplyView& reply);
   void make_whole_script(PendingCommand& command);
   void pause(std::string_view said);
+  void leave_replica(std::string_view said);
   void begin_drain(const Error& reason);
   void finish_drain();
   void forget_connection();

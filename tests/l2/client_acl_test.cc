@@ -1,7 +1,7 @@
 // Users, passwords and permissions: each refusal has its own text, and no text has a secret.
 
 #include "client_fixture.h"
-#include "fake_server.h"
+#include "support/fake_server.h"
 #include "support/redis_server.h"
 #include "support/test_certificates.h"
 

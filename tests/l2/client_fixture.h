@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/fake_server.h"
 #include "support/poll_until.h"
 #include "tiercel/base/mutex.h"
 #include "tiercel/l2/client.h"
@@ -21,6 +22,7 @@
 namespace tiercel::l2 {
 
 using namespace std::chrono_literals;
+using tiercel::testing::FakeServer;
 using tiercel::testing::poll_until;
 
 struct Observed {

@@ -5,7 +5,7 @@
 
 #include "client_fixture.h"
 #include "fake_sentinel.h"
-#include "fake_server.h"
+#include "support/fake_server.h"
 #include "support/redis_server.h"
 
 namespace tiercel::l2 {

@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "client_fixture.h"
-#include "fake_server.h"
+#include "support/fake_server.h"
 #include "support/blocking_redis.h"
 #include "support/redis_server.h"
 #include "support/tcp_proxy.h"
