@@ -246,11 +246,12 @@ TEST_F(ChaosDataTest, AServerThatStopsReadingLeavesTheStreamInStep) {
     std::vector<Numbered> commands;
     for (int i = 0; i < 40; ++i) {
       const std::uint64_t id = ++last_id_;
-      commands.push_back({static_cast<int>(id % NumberedCommands::kKinds), id, Retry::kIfNotSent, {}});
-      client_->submit(Command{Retry::kIfNotSent,
-                              {"NUM", std::to_string(commands.back().kind), std::to_string(id),
-                               padding}},
-                      in(i % 2 == 0 ? 50ms : kPatience), commands.back().answer.callback());
+      commands.push_back(
+          {static_cast<int>(id % NumberedCommands::kKinds), id, Retry::kIfNotSent, {}});
+      client_->submit(
+          Command{Retry::kIfNotSent,
+                  {"NUM", std::to_string(commands.back().kind), std::to_string(id), padding}},
+          in(i % 2 == 0 ? 50ms : kPatience), commands.back().answer.callback());
     }
     for (std::size_t i = 0; i < commands.size(); i += 2) {
       const auto reply = commands[i].answer.get();
@@ -275,7 +276,8 @@ TEST_F(ChaosDataTest, ClosesInTheMiddleOfEveryFault) {
   for (const Fault& fault :
        {Fault{.end_after_bytes = 30}, Fault{.end_after_bytes = 30, .resets = true},
         Fault{.chunk_bytes_max = 1}, Fault{.delay = 50ms}, Fault{.hang_after_bytes = 20},
-        Fault{.stops_reading = true}, Fault{.copies = 0, .hang_after_bytes = 0}, Fault{.instead = "!"}}) {
+        Fault{.stops_reading = true}, Fault{.copies = 0, .hang_after_bytes = 0},
+        Fault{.instead = "!"}}) {
     for (const bool in_handshake : {false, true}) {
       fake_.inject(fault, in_handshake ? FakeServer::named("ROLE") : FakeServer::named("NUM"));
       auto options = options_for(fake_.url());
