@@ -96,14 +96,14 @@ class HashTable {
     }
     return line(line_of(bucket));
   }
-  // The first word with the tag in the line; the usual way to a hit. False: there is none.
-  [[nodiscard]] static bool find_in(const Line& line, std::uint32_t tag, const Word*& place,
-                                    std::uint64_t& word) noexcept {
+  // Where the line has a word with the tag, and that word; null: nowhere. The usual way to a hit.
+  [[nodiscard]] static const Word* find_in(const Line& line, std::uint32_t tag,
+                                           std::uint64_t& word) noexcept {
     const std::uint32_t matches = match(line, tag);
-    if (matches == 0) return false;
-    place = &line.words[std::countr_zero(matches)];
-    word = place->load(std::memory_order_acquire);
-    return tag_of(word) == tag && ref_of(word) != kNoRef;
+    if (matches == 0) return nullptr;
+    const Word& place = line.words[std::countr_zero(matches)];
+    word = place.load(std::memory_order_acquire);
+    return tag_of(word) == tag && ref_of(word) != kNoRef ? &place : nullptr;
   }
 
   // After find_in found nothing in the tag's likely line: whether a Search may still find

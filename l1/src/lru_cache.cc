@@ -183,11 +183,9 @@ void prefetch(const Entry& entry) noexcept {
 [[gnu::always_inline]] inline LruCache::Probe LruCache::probe(std::string_view key) const noexcept {
   const Place at = place(key);
   Probe probe{.stripe = &at.stripe, .tag = at.tag, .place = nullptr, .word = 0};
-  const HashTable::Line& line = at.stripe.table().likely_line(at.tag);
-  if (HashTable::find_in(line, at.tag, probe.place, probe.word)) [[likely]] {
+  probe.place = HashTable::find_in(at.stripe.table().likely_line(at.tag), at.tag, probe.word);
+  if (probe.place != nullptr) [[likely]] {
     prefetch(at.stripe.entry_of(probe.word));
-  } else {
-    probe.place = nullptr;
   }
   return probe;
 }
@@ -206,6 +204,15 @@ void prefetch(const Entry& entry) noexcept {
   return nullptr;
 }
 
+// The same for a moment without user code in it, and counted.
+[[gnu::always_inline]] inline const Entry* LruCache::find_briefly(
+    const Probe& probe, std::string_view key, ReaderRecord& thread,
+    std::uint64_t& current) const noexcept {
+  const Entry* entry = find(probe, key, thread.brief_slot(), current);
+  HitCounter::count(counters_, thread, entry != nullptr ? &HitCounter::hits : &HitCounter::misses);
+  return entry;
+}
+
 inline EntryView LruCache::view_of(const Entry& entry, std::uint64_t current) noexcept {
   EntryView view;
   view.entry_ = &entry;
@@ -217,19 +224,15 @@ inline EntryView LruCache::view_of(const Entry& entry, std::uint64_t current) no
 std::size_t LruCache::copy(std::string_view key, std::span<char> out) noexcept {
   const Probe at = probe(key);
   ReaderRecord& thread = hazard::this_thread();
-  auto& slot = thread.brief_slot();
   std::uint64_t current = 0;
-  const Entry* entry = find(at, key, slot, current);
-  if (entry == nullptr) [[unlikely]] {
-    HitCounter::count(counters_, thread, &HitCounter::misses);
+  const Entry* entry = find_briefly(at, key, thread, current);
+  if (entry == nullptr) [[unlikely]]
     return kMiss;
-  }
-  HitCounter::count(counters_, thread, &HitCounter::hits);
   const std::string_view value = entry->value();
   if (value.size() <= out.size() && !value.empty()) {
     std::memcpy(out.data(), value.data(), value.size());
   }
-  hazard::withdraw(slot);
+  hazard::withdraw(thread.brief_slot());
   return value.size();
 }
 
@@ -247,15 +250,11 @@ inline Handle LruCache::pin_announced(const EntryView& view, Stripe& stripe,
 Handle LruCache::pin(std::string_view key) noexcept {
   const Probe at = probe(key);
   ReaderRecord& thread = hazard::this_thread();
-  auto& slot = thread.brief_slot();
   std::uint64_t current = 0;
-  const Entry* entry = find(at, key, slot, current);
-  if (entry == nullptr) [[unlikely]] {
-    HitCounter::count(counters_, thread, &HitCounter::misses);
+  const Entry* entry = find_briefly(at, key, thread, current);
+  if (entry == nullptr) [[unlikely]]
     return {};
-  }
-  HitCounter::count(counters_, thread, &HitCounter::hits);
-  return pin_announced(view_of(*entry, current), *at.stripe, slot);
+  return pin_announced(view_of(*entry, current), *at.stripe, thread.brief_slot());
 }
 
 inline LruCache::VisitSlot::VisitSlot(ReaderRecord& thread) noexcept
@@ -316,11 +315,9 @@ inline void LruCache::BatchReading::fetch_line(std::size_t i) noexcept {
 inline void LruCache::BatchReading::fetch_entry(std::size_t i) noexcept {
   Probe& at = probe(i);
   const auto& line = *reinterpret_cast<const HashTable::Line*>(at.place);
-  if (HashTable::find_in(line, at.tag, at.place, at.word)) [[likely]] {
-    prefetch(at.stripe->entry_of(at.word));
-    return;
-  }
-  at.place = nullptr;
+  at.place = HashTable::find_in(line, at.tag, at.word);
+  if (at.place != nullptr) [[likely]]
+    return prefetch(at.stripe->entry_of(at.word));
   at.word = at.stripe->table().look_further(at.tag) ? 1 : 0;
 }
 

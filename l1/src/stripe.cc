@@ -11,7 +11,7 @@
 // Room is made ahead: evicted entries wait for a barrier, so a reserve of 1/64 of the stripe (1/16
 // of a small one) is kept free or in limbo, and an insert seldom has to wait for one. Under the
 // lock nothing is allocated elsewhere, no system call is made, nothing is called back, and at most
-// the k…StepMax entries below are walked. mutex_ is a leaf in the lock order.
+// the k…StepMax entries are walked. mutex_ is a leaf in the lock order.
 
 #include "stripe.h"
 
@@ -93,9 +93,8 @@ const Entry* Stripe::find_thoroughly(std::uint32_t tag, std::string_view key,
 // ---------------------------------------------------------------- taking out
 
 Ref Stripe::lookup(std::uint32_t tag, std::string_view key) const {
-  const HashTable::Word* place = nullptr;
   std::uint64_t likely = 0;
-  if (HashTable::find_in(table_.likely_line(tag), tag, place, likely)) {
+  if (HashTable::find_in(table_.likely_line(tag), tag, likely) != nullptr) {
     if (entry_of(likely).has_key(key)) return HashTable::ref_of(likely);
   } else if (!table_.look_further(tag)) {
     return kNoRef;

@@ -242,8 +242,9 @@ class LruCache {
   [[nodiscard]] Handle pin(std::string_view key) noexcept;
 
   // visit for each of `keys`: visitor(index, const EntryView&) for each hit, in the order of the
-  // keys; returns the number of hits. Hashes, then touches the memory of up to 32 keys at once
-  // before it reads any, so that their latencies overlap. Not one moment for all keys.
+  // keys; returns the number of hits. While one is read, the memory of up to 16 that follow is on
+  // its way, so that their latencies overlap. Not one moment for all keys. Hits and misses are
+  // counted when it returns.
   template <typename Visitor>
   std::size_t get_many(std::span<const std::string_view> keys, Visitor&& visitor) {
     BatchReading reading{*this, keys};
@@ -395,6 +396,9 @@ class LruCache {
   [[nodiscard]] const Entry* find(const Probe& probe, std::string_view key,
                                   std::atomic<const void*>& slot,
                                   std::uint64_t& current) const noexcept;
+  [[nodiscard]] const Entry* find_briefly(const Probe& probe, std::string_view key,
+                                          ReaderRecord& thread,
+                                          std::uint64_t& current) const noexcept;
   [[nodiscard]] EntryView find_for_visit(const Probe& probe, std::string_view key,
                                          const VisitSlot& slot, Handle& pin) const noexcept;
   [[nodiscard]] static EntryView view_of(const Entry& entry, std::uint64_t current) noexcept;
