@@ -71,8 +71,8 @@ struct GetMany {
     auto& block = BatchAccess::blocks(batch)[part];
     block.reset(new char[bytes]);
     char* at = block.get();
-    auto place = BatchAccess::values(batch).begin() +
-                 static_cast<std::ptrdiff_t>(part * kKeysPerPart);
+    auto place =
+        BatchAccess::values(batch).begin() + static_cast<std::ptrdiff_t>(part * kKeysPerPart);
     for (const ReplyView value : reply) {
       const std::string_view text = value.text();
       if (value.is_string()) {
@@ -135,9 +135,9 @@ void Client::get_many(std::span<const std::string_view> keys, TimePoint deadline
       state->answer(part, count, reply);
     }};
     state->left.fetch_add(1, std::memory_order_relaxed);
-    if (auto refused = try_submit_written(
-            request_bytes(request), Retry::kSafe, deadline, callback,
-            [request](char* out) noexcept { write_request(out, request); })) {
+    if (auto refused =
+            try_submit_written(request_bytes(request), Retry::kSafe, deadline, callback,
+                               [request](char* out) noexcept { write_request(out, request); })) {
       state->answer(part, mine.size(), std::move(*refused));
     }
   }
@@ -150,18 +150,17 @@ void Client::set_many(std::span<const KeyValue> entries,
   const auto state = std::make_shared<SetMany>(entries.size(), std::move(done));
   const std::string life = ttl ? std::to_string(ttl->count()) : std::string{};
   const auto send = [&](std::size_t part, std::span<const std::string_view> request) {
-    ViewCallback callback{
-        [state, part](Result<ReplyView> reply) { state->answer(part, reply); }};
+    ViewCallback callback{[state, part](Result<ReplyView> reply) { state->answer(part, reply); }};
     state->left.fetch_add(1, std::memory_order_relaxed);
-    if (auto refused = try_submit_written(
-            request_bytes(request), Retry::kIfNotSent, deadline, callback,
-            [request](char* out) noexcept { write_request(out, request); })) {
+    if (auto refused =
+            try_submit_written(request_bytes(request), Retry::kIfNotSent, deadline, callback,
+                               [request](char* out) noexcept { write_request(out, request); })) {
       state->answer(part, std::move(*refused));
     }
   };
   for (std::size_t part = 0; part < parts_of(entries.size()); ++part) {
-    const auto mine = entries.subspan(
-        part * kKeysPerPart, std::min(kKeysPerPart, entries.size() - part * kKeysPerPart));
+    const auto mine = entries.subspan(part * kKeysPerPart,
+                                      std::min(kKeysPerPart, entries.size() - part * kKeysPerPart));
     if (ttl) {  // MSET knows no time to live.
       for (const KeyValue& entry : mine) {
         send(part, std::array<std::string_view, 5>{"SET", entry.key, entry.value, "PX", life});

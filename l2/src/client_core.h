@@ -21,9 +21,7 @@
 
 namespace tiercel::l2 {
 
-inline Error forked() {
-  return closed("this process is a fork of the one that opened the client");
-}
+inline Error forked() { return closed("this process is a fork of the one that opened the client"); }
 
 class Client::Core final : public Host, public std::enable_shared_from_this<Client::Core> {
  public:

@@ -123,9 +123,9 @@ struct Connection::Socket {
   static void give_buffer(uv_handle_t* handle, std::size_t, uv_buf_t* buffer) {
     Connection* const owner = of(handle->data)->owner;
     if (owner == nullptr) return;  // libuv then reports that there is no buffer.
-    const std::span<char> room =
-        owner->tls_ != nullptr ? std::span{owner->tls_input_.get(), RespParser::kReadBytes}
-                               : owner->parser_.room();
+    const std::span<char> room = owner->tls_ != nullptr
+                                     ? std::span{owner->tls_input_.get(), RespParser::kReadBytes}
+                                     : owner->parser_.room();
     *buffer = uv_buf_init(room.data(), static_cast<unsigned>(room.size()));
   }
   static void read(uv_stream_t* stream, ssize_t got, const uv_buf_t* buffer) {

@@ -86,11 +86,11 @@ void Link::dial() {
       std::string{name_} + " link: dials " + endpoint_text() +
           (since ? ", " + std::to_string(to_milliseconds(*since)) + " ms after the last" : ""));
   Connection::Listener& listener = *this;  // The base is private, make_shared could not convert.
-  connection_ = std::make_shared<Connection>(
-      host_.loop(),
-      Connection::Options{identity_.endpoint, redis.connect_timeout, redis.response_timeout,
-                          host_.server_tls()},
-      listener, host_.open_handles());
+  connection_ =
+      std::make_shared<Connection>(host_.loop(),
+                                   Connection::Options{identity_.endpoint, redis.connect_timeout,
+                                                       redis.response_timeout, host_.server_tls()},
+                                   listener, host_.open_handles());
   timer_ = host_.loop().run_after(redis.connect_timeout, [this] {
     timer_ = 0;
     const std::string limit = std::to_string(host_.redis().connect_timeout.count()) + " ms";

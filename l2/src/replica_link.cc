@@ -46,11 +46,11 @@ void ReplicaLink::dial() {
   gate_.attempted(owner_.clock().now());
   const RedisOptions& redis = owner_.redis();
   Connection::Listener& listener = *this;  // The base is private, make_shared could not convert.
-  connection_ = std::make_shared<Connection>(
-      owner_.loop(),
-      Connection::Options{replica_, redis.connect_timeout, redis.response_timeout,
-                          owner_.server_tls()},
-      listener, owner_.open_handles());
+  connection_ =
+      std::make_shared<Connection>(owner_.loop(),
+                                   Connection::Options{replica_, redis.connect_timeout,
+                                                       redis.response_timeout, owner_.server_tls()},
+                                   listener, owner_.open_handles());
   timer_ = owner_.loop().run_after(redis.connect_timeout, [this] {
     timer_ = 0;
     redial(unavailable("no connection, or no handshake, in time", replica_.to_string()));

@@ -23,22 +23,20 @@ TEST_F(ClientForms, AViewIsTheReplyUncopied) {
   open(server->url());
   ASSERT_TRUE(call(Retry::kIfNotSent, {"SET", "k", "value"}));
   std::promise<std::string> seen;
-  client_->submit_view(Command{Retry::kSafe, {"MGET", "k", "missing"}}, in(kPatience),
-                       [&](Result<ReplyView> reply) {
-                         seen.set_value(std::string{(*reply)[0].text()} +
-                                        ((*reply)[1].is_nil() ? " nil" : " ?"));
-                       });
+  client_->submit_view(
+      Command{Retry::kSafe, {"MGET", "k", "missing"}}, in(kPatience), [&](Result<ReplyView> reply) {
+        seen.set_value(std::string{(*reply)[0].text()} + ((*reply)[1].is_nil() ? " nil" : " ?"));
+      });
   EXPECT_EQ(seen.get_future().get(), "value nil");
 
   static const Script script{"return {KEYS[1], ARGV[1]}"};
   const std::string_view keys[] = {"key"};
   const std::string_view arguments[] = {"argument"};
   std::promise<std::string> scripted;
-  client_->submit_script_view(script, keys, arguments, Retry::kSafe, in(kPatience),
-                              [&](Result<ReplyView> reply) {
-                                scripted.set_value(reply ? std::string{(*reply)[1].text()}
-                                                         : reply.error().to_string());
-                              });
+  client_->submit_script_view(
+      script, keys, arguments, Retry::kSafe, in(kPatience), [&](Result<ReplyView> reply) {
+        scripted.set_value(reply ? std::string{(*reply)[1].text()} : reply.error().to_string());
+      });
   EXPECT_EQ(scripted.get_future().get(), "argument");
 
   client_->close();

@@ -4,8 +4,8 @@
 #include <filesystem>
 
 #include "client_fixture.h"
-#include "support/fake_server.h"
 #include "support/blocking_redis.h"
+#include "support/fake_server.h"
 #include "support/redis_server.h"
 #include "support/tcp_proxy.h"
 #include "support/test_certificates.h"

@@ -21,10 +21,9 @@ constexpr SubmitQueue::Bounds kWide{1 << 20, std::size_t{1} << 30};
 
 Verdict push(SubmitQueue& queue, std::string_view bytes, TimePoint deadline = TimePoint{}) {
   ViewCallback callback{[](const Result<ReplyView>&) {}};
-  const Verdict verdict =
-      queue.push({.bytes = bytes.size(), .retry = Retry::kSafe, .deadline = deadline,
-                  .script = nullptr},
-                 callback, [bytes](char* out) { std::memcpy(out, bytes.data(), bytes.size()); });
+  const Verdict verdict = queue.push(
+      {.bytes = bytes.size(), .retry = Retry::kSafe, .deadline = deadline, .script = nullptr},
+      callback, [bytes](char* out) { std::memcpy(out, bytes.data(), bytes.size()); });
   const bool is_accepted = verdict == Verdict::kAccepted || verdict == Verdict::kAcceptedFirst;
   EXPECT_EQ(static_cast<bool>(callback), !is_accepted);
   return verdict;

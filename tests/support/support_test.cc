@@ -264,8 +264,8 @@ TEST(SentinelSetup, FailsOverAndTheOldMasterComesBack) {
                 ",127.0.0.1:" + std::to_string(setup->sentinel_ports()[1]) +
                 ",127.0.0.1:" + std::to_string(setup->sentinel_ports()[2]) + "/mymaster");
   ASSERT_EQ(setup->master_index(), 0);
-  // On one connection: WAIT waits for the writes of the connection it is sent on, and on a fresh one
-  // it answers at once.
+  // On one connection: WAIT waits for the writes of the connection it is sent on, and on a fresh
+  // one it answers at once.
   auto writer = connect_to(setup->server(0));
   EXPECT_EQ(writer.command({"SET", "k", "v"})->to_text(), "OK");
   EXPECT_EQ(writer.command({"WAIT", "2", "9000"})->to_text(), "2");
