@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <fstream>
+#include <initializer_list>
 
 #include "tls_memory_server.h"
 
@@ -58,7 +59,7 @@ bool has(const Error& error, std::string_view part) {
 
 TEST_F(TlsSessionTest, CarriesBytesWhateverThePieces) {
   for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
-    for (const std::size_t piece : {1, 2, 5, 17, 1000, 100'000}) {
+    for (const std::size_t piece : std::initializer_list<std::size_t>{1, 2, 5, 17, 1000, 100'000}) {
       MemoryClient one = client(trusting());
       TlsServerSpec spec = server();
       spec.version_min = spec.version_max = version;
@@ -66,7 +67,8 @@ TEST_F(TlsSessionTest, CarriesBytesWhateverThePieces) {
       converse(one, peer, piece);
       ASSERT_FALSE(one.error) << one.error->to_string();
       ASSERT_EQ(one.openings, 1);
-      for (const std::size_t bytes : {1, 16'384, 16'385, 70'000}) {
+      for (const std::size_t bytes :
+           std::initializer_list<std::size_t>{1, 16'384, 16'385, 70'000}) {
         const std::string text = pattern(bytes);
         one.received.clear();
         const std::size_t before = peer.received().size();
