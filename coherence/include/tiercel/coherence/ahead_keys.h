@@ -1,0 +1,43 @@
+#pragma once
+
+// AheadKeys: which keys of L1 are newer than the stream. A value can be in L1 before the message of
+// its write has come: an own write at its acknowledgement, a fill that read it. If the server is
+// lost in between, the write may be lost with it, on a branch of history that no longer counts; so
+// these keys do not outlive the epoch. Values of unknown version are always ahead: nothing that
+// comes later vouches for them.
+//
+// Bounded: past kKeysMax no key is remembered any more, and has_overflowed() says that all must go.
+// One thread at a time.
+
+#include <cstddef>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tiercel/coherence/version.h"
+
+namespace tiercel::coherence {
+
+class AheadKeys {
+ public:
+  static constexpr std::size_t kKeysMax = 16384;
+
+  // The key went into L1 at this version. O(log n).
+  void add(std::string_view key, Version version);
+  // The stream has reached this version. O(1) where nothing is that old.
+  void reached(Version version);
+  // All of them, which are then forgotten.
+  [[nodiscard]] std::vector<std::string> take();
+  void clear();
+
+  [[nodiscard]] bool has_overflowed() const noexcept { return has_overflowed_; }
+  [[nodiscard]] std::size_t size() const noexcept { return by_version_.size(); }
+
+ private:
+  // A key can stand here more than once; evicting it once more than needed does no harm.
+  std::multimap<Version, std::string> by_version_;  // The unknown ones at the maximum.
+  bool has_overflowed_ = false;
+};
+
+}  // namespace tiercel::coherence

@@ -1,0 +1,143 @@
+#pragma once
+
+// Witness: the proof that nobody but our master has been taking writes. A pure function of what
+// the master, its replicas and the Sentinels said, and of when they were asked.
+//
+// A master that hung, was replaced and wakes up again pongs and calls itself a master for ten
+// seconds and more. Its replicas do not lie: whoever was promoted was a replica before. So: if
+// every server that could be promoted, asked at time t or later, was not, then no other server had
+// accepted a write of our branch of history before t. proof() gives the newest such t.
+//
+// Who could be promoted ("candidates"): every replica that the master has listed (INFO replication)
+// since we know this branch, and every one that the Sentinels list. The Sentinels' list matters at
+// the beginning: a replica that was promoted a moment ago is not in its old master's list any more.
+// A candidate stays one until the Sentinels do not list it any more, or, without Sentinels, until
+// it was neither listed nor answered for kForgetAfter.
+//
+// What a candidate may answer, X being the replication id of our branch:
+//   follows       a replica, its replication id is X. Good: it has not been promoted.
+//   elsewhere     never seen to follow X, and not promoted from it: a replica of another branch, or
+//                 a master whose former id (master_replid2) is not X, e.g. the old master that came
+//                 back. Good: whatever it does, it does not go on from our branch.
+//   deposes us    a master that was promoted from X (its former id is X), or one that followed X.
+//                 We are on the old master. There is no proof of any kind while it says so.
+//   lost          a replica that has left X for another branch; or no answer. Not good: by itself
+//                 it proves nothing, and what else there is has to do.
+//
+// The proofs, strongest first; WitnessMode names the one that a lease rests on:
+//   kReplicas   every candidate's last answer is good. At least one candidate. With Sentinels, a
+//               majority of them has been heard once for this branch (for the list).
+//   kSentinels  the candidates that are not good are vouched for by the Sentinels: in one round
+//               all that answer name our master and see no failover, none of their events spoke of
+//               one, and either all Sentinels answer, or a majority, and each of those sees each
+//               such candidate down. Blind for an operator's bare REPLICAOF NO ONE at a candidate
+//               that we cannot reach.
+//   kNone       without Sentinels: the candidates that answer are good. "Per server": an operator
+//               may promote a replica that we cannot reach, and a lone master has no witness.
+//
+// Bounded: kCandidatesMax. One more makes the list incomplete, as if it could not be reached.
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tiercel/base/clock.h"
+
+namespace tiercel::coherence {
+
+// In rising strength.
+enum class WitnessMode : std::uint8_t { kNone, kSentinels, kReplicas };
+std::string_view to_string(WitnessMode mode) noexcept;  // "none", "sentinels", "replicas"
+
+// What a server said of its place in replication (INFO replication).
+struct ReplicationState {
+  bool is_master = false;
+  std::string replication_id{};         // master_replid
+  std::string former_replication_id{};  // master_replid2: of the branch it was promoted from.
+  // A master's replicas that are online, "ADDRESS:PORT" as it names them.
+  std::vector<std::string> replicas{};
+};
+
+// One round in which all Sentinels were asked about our master.
+struct SentinelRound {
+  struct Replica {
+    std::string address{};
+    std::size_t down_count = 0;  // Of those who answered, how many see it down or disconnected.
+  };
+  std::size_t known = 0;     // Sentinels, configured and learned.
+  std::size_t answered = 0;  // Of these, with an answer.
+  // All who answered name the server that we use, and see no failover of it under way or due
+  // (o_down, failover_in_progress), and none of their events since the last round spoke of a vote,
+  // a try or a switch.
+  bool is_calm = false;
+  std::vector<Replica> replicas{};  // All that any of them lists.
+
+  [[nodiscard]] bool has_majority() const noexcept { return 2 * answered > known; }
+};
+
+class Witness {
+ public:
+  static constexpr std::size_t kCandidatesMax = 64;
+  static constexpr Duration kForgetAfter = std::chrono::seconds{60};
+
+  explicit Witness(bool has_sentinels) : has_sentinels_(has_sentinels) {}
+
+  // S is on a server of this branch. What is known of the candidates stays if it is the branch that
+  // was followed before; the master's own list is asked for anew either way.
+  void follow(std::string_view replication_id, std::string_view former_replication_id);
+
+  // Answers to questions that were sent at `asked_at`.
+  void master_said(const ReplicationState& said, TimePoint asked_at);
+  void candidate_said(std::string_view address, const ReplicationState& said, TimePoint asked_at);
+  void candidate_silent(std::string_view address, TimePoint now);
+  void sentinels_said(const SentinelRound& round, TimePoint asked_at);
+
+  // Whom to ask, in a fixed order.
+  [[nodiscard]] std::vector<std::string> candidates() const;
+  // Whether the Sentinels must be asked, too: their list has not been seen, or a candidate has not
+  // given a good answer to a question of `since` or later.
+  [[nodiscard]] bool needs_sentinels(TimePoint since) const;
+
+  struct Proof {
+    // Nothing else took a write before this. nullopt: not known; `why_not` says why.
+    std::optional<TimePoint> at{};
+    WitnessMode mode = WitnessMode::kNone;
+    std::string why_not{};
+  };
+  // The newest proof that is at least as strong as `mode_min`.
+  [[nodiscard]] Proof proof(WitnessMode mode_min) const;
+
+ private:
+  enum class Answer : std::uint8_t { kNone, kFollows, kElsewhere, kDeposesUs, kLost };
+
+  struct Candidate {
+    Answer answer = Answer::kNone;
+    TimePoint good_at{};               // When the last good answer was asked for; {}: never.
+    bool is_silent = true;             // It owes an answer, or has failed to give one.
+    bool has_followed = false;         // Our branch, by its own word or the master's.
+    bool is_listed = false;            // By the master, when it was last asked.
+    bool is_listed_by_sentinels = false;
+    std::size_t down_count = 0;        // In the last Sentinels' round.
+    TimePoint gone_since = TimePoint::max();  // Neither listed nor answering.
+  };
+
+  [[nodiscard]] Candidate* find_or_add(std::string_view address);
+  [[nodiscard]] std::optional<TimePoint> sentinels_vouch(const Candidate& candidate) const;
+  void forget(TimePoint now);
+
+  const bool has_sentinels_;
+  std::string replication_id_;
+  std::string former_replication_id_;
+  std::map<std::string, Candidate, std::less<>> candidates_;
+  bool is_overfull_ = false;             // More candidates than kCandidatesMax.
+  std::optional<TimePoint> master_at_;   // When the master's list was last asked for.
+  std::optional<TimePoint> seeded_at_;   // A majority of Sentinels was heard for this branch.
+  std::optional<SentinelRound> round_;   // The last.
+  TimePoint round_at_{};
+};
+
+}  // namespace tiercel::coherence
