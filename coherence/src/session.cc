@@ -121,22 +121,32 @@ std::optional<Session::Question> Session::take(std::optional<Question>& question
   return std::exchange(question, std::nullopt);
 }
 
+// Where an answer takes longer than a round, the next question leaves with it.
+bool Session::took_a_round(const Question& question, TimePoint now) const {
+  return now >= question.sent_at + options_.lease / kRoundsPerLease;
+}
+
+void Session::send_ping(TimePoint now, Actions& actions) {
+  ping_ = ask(now);
+  actions.push_back(action(Action::Kind::kSendPing, ping_->token));
+}
+
+void Session::ask_master(TimePoint now, Actions& actions) {
+  if (master_question_ || !links_agree() || !data_is_up_) return;
+  master_question_ = ask(now);
+  actions.push_back(action(Action::Kind::kAskMaster, master_question_->token));
+}
+
 // All are asked together, so that none is much older than the others.
 void Session::begin_round(TimePoint now, Actions& actions) {
   ++round_;
   next_round_at_ = now + options_.lease / kRoundsPerLease;
-  if (!ping_) {
-    ping_ = ask(now);
-    actions.push_back(action(Action::Kind::kSendPing, ping_->token));
-  }
+  if (!ping_) send_ping(now, actions);
   for (auto& [address, question] : candidate_questions_) {
     // It had a round's time. A late answer still counts.
     if (question.outstanding) witness_.candidate_silent(address, now);
   }
-  if (links_agree() && data_is_up_ && !master_question_) {
-    master_question_ = ask(now);
-    actions.push_back(action(Action::Kind::kAskMaster, master_question_->token));
-  }
+  ask_master(now, actions);
   ask_what_is_open(now, actions);
 }
 
@@ -161,10 +171,7 @@ void Session::ask_what_is_open(TimePoint now, Actions& actions) {
     sentinels_question_ = ask(now);
     actions.push_back(action(Action::Kind::kAskSentinels, sentinels_question_->token));
   }
-  if (links_agree() && data_is_up_ && !master_question_ && !master_at_) {
-    master_question_ = ask(now);
-    actions.push_back(action(Action::Kind::kAskMaster, master_question_->token));
-  }
+  if (!master_at_) ask_master(now, actions);
   ask_history(now, actions);
 }
 
@@ -174,6 +181,7 @@ void Session::pong(std::uint64_t token, TimePoint now, Actions& actions) {
   pong_at_ = question->sent_at;
   renew(now);
   tick(now, actions);
+  if (stream_ && !is_redialling_ && !ping_ && took_a_round(*question, now)) send_ping(now, actions);
 }
 
 // The server lives and answered in order, but an error is no evidence. The next round asks again.
@@ -191,6 +199,7 @@ void Session::data_said(std::uint64_t token, const ReplicationState& said, TimeP
   }
   master_at_ = question->sent_at;
   witness_.master_said(said, question->sent_at);
+  if (took_a_round(*question, now)) ask_master(now, actions);
   ask_what_is_open(now, actions);
   renew(now);
 }
@@ -206,6 +215,7 @@ void Session::candidate_said(std::string_view address, std::uint64_t token,
   const auto question = take(asked->second.outstanding, token);
   if (!question || !stream_) return;
   witness_.candidate_said(address, said, question->sent_at);
+  if (took_a_round(*question, now)) asked->second.round = 0;
   ask_what_is_open(now, actions);
   renew(now);
 }
@@ -224,6 +234,7 @@ void Session::sentinels_said(std::uint64_t token, const SentinelRound& round, Ti
   const auto question = take(sentinels_question_, token);
   if (!question || !stream_) return;
   witness_.sentinels_said(round, question->sent_at);
+  if (took_a_round(*question, now)) sentinels_round_ = 0;
   ask_what_is_open(now, actions);
   renew(now);
 }

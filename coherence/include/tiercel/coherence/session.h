@@ -236,7 +236,10 @@ class Session {
   [[nodiscard]] static std::optional<Question> take(std::optional<Question>& question,
                                                     std::uint64_t token);
   [[nodiscard]] Question ask(TimePoint now) { return {++last_token_, now}; }
+  [[nodiscard]] bool took_a_round(const Question& question, TimePoint now) const;
   void begin_round(TimePoint now, Actions& actions);
+  void send_ping(TimePoint now, Actions& actions);
+  void ask_master(TimePoint now, Actions& actions);
   void ask_what_is_open(TimePoint now, Actions& actions);
   void ask_history(TimePoint now, Actions& actions);
   void renew(TimePoint now);
