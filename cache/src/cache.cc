@@ -52,7 +52,7 @@ std::string_view to_string(Tier tier) noexcept {
 }
 
 std::string_view to_string(LeaseMode mode) noexcept {
-  return mode == LeaseMode::kLocal ? "local" : "ping";
+  return mode == LeaseMode::kLocal ? "local" : "redis";
 }
 
 Result<std::unique_ptr<Cache>> Cache::open(CacheOptions options) {
@@ -69,7 +69,9 @@ Result<void> Cache::wait_until_ready(std::chrono::milliseconds timeout) {
   return core_->wait_until_ready(timeout);
 }
 
-std::optional<Value> Cache::try_get(std::string_view key) { return core_->try_get(key); }
+std::optional<Value> Cache::try_get(std::string_view key, Freshness freshness) {
+  return core_->try_get(key, freshness);
+}
 
 ReadResult Cache::get(std::string_view key, ReadOptions options) {
   if (core_->on_loop_thread()) return on_loop_error();

@@ -116,8 +116,8 @@ void Cache::Core::turn_all_away() {
   while (loads_running_ > 0) loads_changed_.wait(loads_mutex_);
 }
 
-std::optional<Value> Cache::Core::try_get(std::string_view key) {
-  Peek found = peek(key);
+std::optional<Value> Cache::Core::try_get(std::string_view key, Freshness freshness) {
+  Peek found = peek(key, freshness);
   if (found.kind == Peek::Kind::kHit) {
     counters_.reads_l1.fetch_add(1, std::memory_order_relaxed);
     return std::move(found.value);
@@ -125,22 +125,48 @@ std::optional<Value> Cache::Core::try_get(std::string_view key) {
   return std::nullopt;
 }
 
-// The order of these steps is the contract: see coherence/lease.h.
-Cache::Core::Peek Cache::Core::peek(std::string_view key) {
+// The order of these steps is the contract: see coherence/lease.h. What vouches was loaded before.
+template <typename IsGood>
+Cache::Core::Peek Cache::Core::peek_by(std::string_view key, const Vouch& vouch,
+                                       IsGood&& is_good) {
   const std::uint64_t generation = l1_->generation();
-  const TimePoint lease_until = lease_cell_.until();
   l1::Handle handle = l1_->pin(key);
   if (!handle) return {};
   const TimePoint read_at = now();
-  if (read_at >= lease_until || handle.generation() != generation) {
-    counters_.lease_refusals.fetch_add(1, std::memory_order_relaxed);
-    return {};
+  if (handle.generation() != generation || read_at >= vouch.until || !is_good(handle)) {
+    return {Peek::Kind::kRefused};
   }
   if (read_at >= handle.expires_at()) return {};
-  if ((handle.flags() & kFlagNegative) != 0) return {Peek::Kind::kAbsent, std::nullopt};
+  if ((handle.flags() & kFlagNegative) != 0) return {Peek::Kind::kAbsent};
   const Duration age_bound =
-      is_local() ? Duration{0} : std::max(Duration{0}, read_at - (lease_until - options_.lease));
+      is_local() ? Duration{0} : std::max(Duration{0}, read_at - vouch.proven_at);
   return {Peek::Kind::kHit, Value{std::move(handle), age_bound}};
+}
+
+Cache::Core::Vouch Cache::Core::vouch_for(Freshness freshness) const {
+  if (is_local()) return {TimePoint::max(), TimePoint::max()};
+  const TimePoint proven_at = lease_cell_.proven_at();
+  if (freshness.kind() == Freshness::Kind::kAtMost) {
+    return {proven_at + freshness.age(), proven_at};
+  }
+  return {lease_cell_.until(), proven_at};
+}
+
+Cache::Core::Peek Cache::Core::peek(std::string_view key, Freshness freshness) {
+  if (freshness.kind() == Freshness::Kind::kLatest) return {};
+  // 0 but for at_least, so that all other entries are new enough.
+  Peek found = peek_by(key, vouch_for(freshness), [&freshness](const l1::Handle& handle) {
+    return handle.version() >= freshness.version();
+  });
+  if (found.kind == Peek::Kind::kRefused) {
+    counters_.lease_refusals.fetch_add(1, std::memory_order_relaxed);
+  }
+  return found;
+}
+
+Cache::Core::Peek Cache::Core::peek_stale(std::string_view key, Duration age_max) {
+  const TimePoint proven_at = lease_cell_.proven_at();
+  return peek_by(key, {proven_at + age_max, proven_at}, [](const l1::Handle&) { return true; });
 }
 
 void Cache::Core::put_into_l1(coherence::FillTable::Token token, const Found& found,
@@ -149,7 +175,7 @@ void Cache::Core::put_into_l1(coherence::FillTable::Token token, const Found& fo
   const bool negative = found.bytes == nullptr;
   const l1::EntryMeta meta{
       .version = found.version, .expires_at = expires_at, .flags = negative ? kFlagNegative : 0};
-  if (!is_local()) link_driver_->note_fill(found.version);
+  if (!is_local()) link_driver_->note_fill(key, found.version);
   bool inserted = false;
   fills_.commit(std::move(token), found.version, [&] {
     // A refusal (too large for a stripe) leaves the key out of L1, which is right, and is counted
@@ -270,7 +296,7 @@ Result<void> Cache::Core::wait_until_ready(std::chrono::milliseconds timeout) {
   if (is_local()) return {};
   const TimePoint deadline = now() + std::min(timeout, kTimeoutMax);
   for (;;) {
-    if (link_driver_->data_is_up() && lease_cell_.until() > now()) return {};
+    if (link_driver_->is_data_up() && lease_cell_.until() > now()) return {};
     auto trouble = client_->data_trouble();
     if (!trouble) trouble = client_->stream_trouble();
     if (trouble && trouble->code == ErrorCode::kInvalidArgument) return *trouble;
@@ -305,6 +331,7 @@ CacheStats Cache::Core::stats() const {
     stats.messages = counts.messages;
     stats.messages_unreadable = counts.messages_unreadable;
     stats.epochs = counts.epochs;
+    stats.epochs_warm = counts.epochs_warm;
   }
   stats.reads_l1 = value(counters_.reads_l1);
   stats.reads_l2 = value(counters_.reads_l2);
@@ -313,6 +340,7 @@ CacheStats Cache::Core::stats() const {
   stats.reads_failed = value(counters_.reads_failed);
   stats.reads_joined = value(counters_.reads_joined);
   stats.lease_refusals = value(counters_.lease_refusals);
+  stats.reads_stale = value(counters_.reads_stale);
   stats.loads = value(counters_.loads);
   stats.loads_failed = value(counters_.loads_failed);
   stats.loads_not_stored = value(counters_.loads_not_stored);

@@ -47,7 +47,7 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   ~Core() override;
   void close();
 
-  std::optional<Value> try_get(std::string_view key);
+  std::optional<Value> try_get(std::string_view key, Freshness freshness);
   void get(std::string_view key, const ReadOptions& options, ReadCallback callback);
   void get_many(std::span<const std::string_view> keys, const ReadOptions& options,
                 UniqueFunction<void(std::vector<ReadResult>)> callback);
@@ -62,9 +62,14 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   [[nodiscard]] bool on_loop_thread() const noexcept { return loop_->on_loop_thread(); }
 
  private:
+  // kRefused: L1 has an entry, which is not proven to be as fresh as it was asked for.
   struct Peek {
-    enum class Kind : std::uint8_t { kMiss, kHit, kAbsent } kind = Kind::kMiss;
-    std::optional<Value> value;
+    enum class Kind : std::uint8_t { kMiss, kRefused, kHit, kAbsent } kind = Kind::kMiss;
+    std::optional<Value> value{};
+
+    [[nodiscard]] bool is_answer() const noexcept {
+      return kind == Kind::kHit || kind == Kind::kAbsent;
+    }
   };
   struct Write;
   using Life = std::optional<std::chrono::milliseconds>;  // nullopt: for ever.
@@ -75,7 +80,16 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   Core(CacheOptions options, coherence::Names names);
 
   // --- core.cc
-  Peek peek(std::string_view key);
+  Peek peek(std::string_view key, Freshness freshness);
+  Peek peek_stale(std::string_view key, Duration age_max);
+  // Of what was pinned after these two were loaded.
+  struct Vouch {
+    TimePoint until;      // The entry may be given while the clock is before it.
+    TimePoint proven_at;  // It reflects all that was acknowledged before.
+  };
+  [[nodiscard]] Vouch vouch_for(Freshness freshness) const;
+  template <typename IsGood>
+  Peek peek_by(std::string_view key, const Vouch& vouch, IsGood&& is_good);
   [[nodiscard]] bool is_local() const noexcept { return client_ == nullptr; }
   [[nodiscard]] TimePoint now() const noexcept { return options_.clock->now(); }
   static Result<void> check_ttl(std::chrono::milliseconds ttl);
@@ -93,8 +107,15 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   void expire_waiters();  // Loop thread.
   static Error refused_by_server(const l2::Reply& reply);
   [[nodiscard]] bool links_vouch() const;  // For what has just come: may it go into L1?
+  void bar_fills() override;
   void drop_l1() override;
   void evict(std::string_view key, coherence::Version version) override;
+  void refresh(std::string_view key, coherence::Version version,
+               std::string_view stored) override;
+  void forget_tag(std::string_view tag, coherence::Version version) override;
+  void clear_before(coherence::Version version) override;
+  void set_tags(std::span<const l2::Reply> fields) override;
+  void data_is_up() override;
   void forget_older(std::string_view key, coherence::Version version);
   void put_into_l1(coherence::FillTable::Token token, const Found& found, TimePoint expires_at);
 
@@ -102,6 +123,8 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   static bool is_wrong_type(const l2::Reply& reply);
   Result<void> check_call(std::string_view key,
                           std::optional<std::chrono::milliseconds> timeout) const;
+  Result<void> check_read(std::string_view key, const ReadOptions& options) const;
+  void answer_peeked(ReadCallback& callback, Peek found);
   void fetch(const std::shared_ptr<Flight>& flight, TimePoint deadline);
   void fetch_done(const std::shared_ptr<Flight>& flight, TimePoint sent_at, std::int64_t ttl_ms,
                   Result<l2::Reply> reply);
@@ -173,7 +196,7 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
 
   struct Counters {
     std::atomic<std::uint64_t> reads_l1{0}, reads_l2{0}, reads_loader{0}, reads_absent{0},
-        reads_failed{0}, reads_joined{0}, lease_refusals{0}, loads{0}, loads_failed{0},
+        reads_failed{0}, reads_joined{0}, reads_stale{0}, lease_refusals{0}, loads{0}, loads_failed{0},
         loads_not_stored{0}, fills{0}, fills_dropped{0}, writes_acknowledged{0}, writes_failed{0},
         writes_unknown{0}, values_corrupt{0}, values_foreign{0}, l1_drops{0};
     std::atomic<std::size_t> reads_waiting{0};

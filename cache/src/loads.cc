@@ -126,13 +126,13 @@ void Cache::Core::queue_load(const std::shared_ptr<Flight>& flight) {
 
 void Cache::Core::pass_gate(const std::shared_ptr<Flight>& flight) {
   flight->is_inside_gate = true;
-  const bool is_renewed = load_flights_.pass_gate(flight);
+  const auto [is_renewed, may_use_l1] = load_flights_.pass_gate(flight);
   if (load_flights_.land_if_empty(flight)) {
     abandon_fill(*flight);
     return leave_gate(*flight);
   }
   // The load before this one may have brought what is wanted.
-  if (Peek found = peek(flight->key); found.kind != Peek::Kind::kMiss) {
+  if (Peek found = may_use_l1 ? peek(flight->key, {}) : Peek{}; found.is_answer()) {
     abandon_fill(*flight);
     Found again{.tier = Tier::kL1, .as_of = now()};
     if (found.value) {

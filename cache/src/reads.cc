@@ -18,6 +18,16 @@ namespace tiercel {
 using namespace std::chrono_literals;
 using std::chrono::milliseconds;
 
+namespace {
+
+Error older_than_asked(std::uint64_t version, std::uint64_t version_min) {
+  return unavailable("Redis has version " + std::to_string(version) +
+                     " of the key, older than the version " + std::to_string(version_min) +
+                     " that was asked for: that write was lost by a failover");
+}
+
+}  // namespace
+
 // A key that holds something else than a string: no writer of ours made it.
 bool Cache::Core::is_wrong_type(const l2::Reply& reply) {
   return reply.is_error() && reply.text.find("WRONGTYPE") != std::string::npos;
@@ -37,12 +47,44 @@ Result<void> Cache::Core::check_call(std::string_view key,
   return {};
 }
 
+Result<void> Cache::Core::check_read(std::string_view key, const ReadOptions& options) const {
+  if (auto valid = check_call(key, options.timeout); !valid) return valid;
+  const auto age = options.freshness.age();
+  if (options.freshness.kind() == Freshness::Kind::kAtMost && (age < 1ms || age > 1h)) {
+    return invalid_argument("Freshness::at_most(" + std::to_string(age.count()) +
+                            " ms): it must be 1 ms to 1 h");
+  }
+  const auto age_max = options.without_lease.age_max();
+  if (options.without_lease.kind() == WithoutLease::Kind::kServeStale &&
+      (age_max < 1ms || age_max > 24h)) {
+    return invalid_argument("WithoutLease::serve_stale(" + std::to_string(age_max.count()) +
+                            " ms): it must be 1 ms to 24 h");
+  }
+  return {};
+}
+
+void Cache::Core::answer_peeked(ReadCallback& callback, Peek found) {
+  const bool hit = found.kind == Peek::Kind::kHit;
+  (hit ? counters_.reads_l1 : counters_.reads_absent).fetch_add(1, std::memory_order_relaxed);
+  callback(ReadResult{std::move(found.value)});
+}
+
 void Cache::Core::get(std::string_view key, const ReadOptions& options, ReadCallback callback) {
-  if (auto valid = check_call(key, options.timeout); !valid) return callback(valid.error());
-  if (Peek found = peek(key); found.kind != Peek::Kind::kMiss) {
-    const bool hit = found.kind == Peek::Kind::kHit;
-    (hit ? counters_.reads_l1 : counters_.reads_absent).fetch_add(1, std::memory_order_relaxed);
-    return callback(ReadResult{std::move(found.value)});
+  if (auto valid = check_read(key, options); !valid) return callback(valid.error());
+  Peek found = peek(key, options.freshness);
+  if (found.is_answer()) return answer_peeked(callback, std::move(found));
+  if (found.kind == Peek::Kind::kRefused) {
+    if (options.without_lease.kind() == WithoutLease::Kind::kFail) {
+      counters_.reads_failed.fetch_add(1, std::memory_order_relaxed);
+      return callback(unavailable("L1 may not answer: " + link_driver_->why_no_lease()));
+    }
+    if (options.without_lease.kind() == WithoutLease::Kind::kServeStale) {
+      Peek stale = peek_stale(key, options.without_lease.age_max());
+      if (stale.is_answer()) {
+        counters_.reads_stale.fetch_add(1, std::memory_order_relaxed);
+        return answer_peeked(callback, std::move(stale));
+      }
+    }
   }
   if (is_local() && !options.loader) {
     counters_.reads_absent.fetch_add(1, std::memory_order_relaxed);
@@ -57,8 +99,11 @@ void Cache::Core::get(std::string_view key, const ReadOptions& options, ReadCall
   start_expiring();
   const TimePoint deadline = now() + options.timeout.value_or(options_.read_timeout);
   Flights& flights = options.loader ? load_flights_ : fetch_flights_;
-  const auto [flight, begun] = flights.board(
-      key, Waiter{.callback = std::move(callback), .deadline = deadline}, options.loader);
+  const auto [flight, begun] = flights.board(key,
+                                             Waiter{.callback = std::move(callback),
+                                                    .deadline = deadline,
+                                                    .version_min = options.freshness.version()},
+                                             options.loader, options.freshness.may_join());
   if (!begun) {
     counters_.reads_joined.fetch_add(1, std::memory_order_relaxed);
   } else if (!options.loader) {
@@ -198,6 +243,10 @@ void Cache::Core::land(const std::shared_ptr<Flight>& flight, Found found, TimeP
     }
     const Duration age_bound = std::max(Duration{0}, now() - found.as_of);
     for (auto& waiter : landed.waiters) {
+      if (found.bytes && found.version < waiter.version_min) {
+        answer(waiter.callback, older_than_asked(found.version, waiter.version_min));
+        continue;
+      }
       std::optional<Value> value;
       if (found.bytes) value.emplace(found.bytes, found.tier, found.version, age_bound);
       answer(waiter.callback, ReadResult{std::move(value)});

@@ -279,6 +279,11 @@ void Client::stream_redial(std::string_view reason) {
   core_->redial_stream(reason);
 }
 
+void Client::leave_master(std::string_view reason) {
+  TIERCEL_CHECK(core_->loop().on_loop_thread());
+  core_->leave_master(reason);
+}
+
 std::optional<Error> Client::data_trouble() const {
   return core_->loop().is_forked() ? forked() : core_->data_trouble();
 }

@@ -48,6 +48,11 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
 
   void ping(std::string_view token) { stream_.ping(token); }
   void redial_stream(std::string_view reason) { stream_.redial(unavailable(std::string{reason})); }
+  void leave_master(std::string_view reason) {
+    if (!stream_.is_up()) return;
+    const Endpoint endpoint = stream_.endpoint();  // It changes on the way.
+    found_not_master(endpoint, unavailable(std::string{reason}, endpoint.to_string()));
+  }
   [[nodiscard]] std::optional<Error> data_trouble() const { return data_.trouble(); }
   [[nodiscard]] std::optional<Error> stream_trouble() const { return stream_.trouble(); }
   [[nodiscard]] ClientStats stats() const;

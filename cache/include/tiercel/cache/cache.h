@@ -43,6 +43,7 @@
 #include "tiercel/base/result.h"
 #include "tiercel/base/unique_function.h"
 #include "tiercel/cache/awaitable.h"
+#include "tiercel/cache/freshness.h"
 #include "tiercel/cache/options.h"
 #include "tiercel/cache/stats.h"
 #include "tiercel/cache/value.h"
@@ -69,6 +70,8 @@ struct ReadOptions {
   std::optional<std::chrono::milliseconds> timeout{};
   // Empty: a miss in Redis is the answer.
   Loader loader{};
+  Freshness freshness{};
+  WithoutLease without_lease{};
 };
 
 struct WriteOptions {
@@ -103,8 +106,9 @@ class Cache {
   // the reason.
   Result<void> wait_until_ready(std::chrono::milliseconds timeout);
 
-  // L1 only, never waits, no system call. nullopt: not there, or L1 may not answer now.
-  [[nodiscard]] std::optional<Value> try_get(std::string_view key);
+  // L1 only, never waits, no system call. nullopt: not there, or L1 may not answer now; always for
+  // Freshness::latest().
+  [[nodiscard]] std::optional<Value> try_get(std::string_view key, Freshness freshness = {});
 
   // L1, then Redis, then the loader if there is one. Reads of one key that miss at the same time
   // share one.

@@ -178,6 +178,11 @@ class Session {
   // A value of this version goes into L1.
   void note_fill(std::string_view key, Version version);
 
+  // Whether the answer to this question still counts.
+  [[nodiscard]] bool awaits_history(std::uint64_t token) const {
+    return history_question_ && history_question_->token == token;
+  }
+
   // When tick() has something to do next; nothing while S is down.
   [[nodiscard]] std::optional<TimePoint> next_tick() const;
 

@@ -170,6 +170,10 @@ class Client {
   void stream_ping(std::string_view token);
   // Loop thread only. Closes S and dials again (stream_down follows at once).
   void stream_redial(std::string_view reason);
+  // Loop thread only. The server that S is on is not the master that it was: both links leave it
+  // and look for the master anew (stream_down follows at once, data_down as soon as what is in
+  // flight there is answered). Nothing while S is down.
+  void leave_master(std::string_view reason);
 
   // Any thread. Why there is no usable data connection at this moment; nothing when there is one.
   [[nodiscard]] std::optional<Error> data_trouble() const;
