@@ -154,6 +154,12 @@ bool Witness::sentinels_vouch_for(const Candidate& candidate) const {
   return round_->has_majority() && candidate.down_count == round_->answered;
 }
 
+// It gave its last answer, and all Sentinels that were asked later see it down.
+bool Witness::is_seen_down(const Candidate& candidate) const {
+  return candidate.is_silent && round_at_ > candidate.asked_at &&
+         candidate.down_count == round_->answered;
+}
+
 Witness::Proof Witness::proof(WitnessMode mode_min) const {
   const auto not_known = [](std::string why) {
     return Proof{{}, WitnessMode::kNone, std::move(why)};
@@ -165,7 +171,7 @@ Witness::Proof Witness::proof(WitnessMode mode_min) const {
   bool all_vouched_for = sentinels_are_calm && (!is_overfull_ || round_->answered == round_->known);
   for (const auto& [address, candidate] : candidates_) {
     const bool is_vouched_for = sentinels_are_calm && sentinels_vouch_for(candidate);
-    if (candidate.answer == Answer::kDeposesUs && !(candidate.is_silent && is_vouched_for)) {
+    if (candidate.answer == Answer::kDeposesUs && !(is_vouched_for && is_seen_down(candidate))) {
       Proof proof = not_known("a replica of this master has become a master: " + address);
       proof.is_deposed = true;
       return proof;

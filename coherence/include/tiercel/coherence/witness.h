@@ -142,6 +142,7 @@ class Witness {
   [[nodiscard]] Answer judge(const Candidate& candidate, const ReplicationState& said) const;
   [[nodiscard]] bool has_witness() const;
   [[nodiscard]] bool sentinels_vouch_for(const Candidate& candidate) const;
+  [[nodiscard]] bool is_seen_down(const Candidate& candidate) const;
   void forget_gone(TimePoint now);
 
   const bool has_sentinels_;
