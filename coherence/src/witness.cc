@@ -80,7 +80,7 @@ void Witness::candidate_said(std::string_view address, const ReplicationState& s
   candidate.answer = judge(candidate, said);
   candidate.asked_at = asked_at;
   candidate.is_silent = false;
-  candidate.gone_since.reset();
+  if (candidate.answer != Answer::kLost) candidate.gone_since.reset();
   if (candidate.answer == Answer::kFollows) candidate.has_followed = true;
 }
 
@@ -115,7 +115,8 @@ void Witness::forget_gone(TimePoint now) {
   for (auto entry = candidates_.begin(); entry != candidates_.end();) {
     Candidate& candidate = entry->second;
     bool is_gone = false;
-    if (candidate.is_listed || candidate.is_listed_by_sentinels || !candidate.is_silent) {
+    const bool has_left = candidate.is_silent || candidate.answer == Answer::kLost;
+    if (candidate.is_listed || candidate.is_listed_by_sentinels || !has_left) {
       candidate.gone_since.reset();
     } else if (has_sentinels_) {
       is_gone = sentinels_decide;
@@ -167,6 +168,7 @@ Witness::Proof Witness::proof(WitnessMode mode_min) const {
   if (!has_masters_list_) return not_known("the master has not been asked for its replicas yet");
   TimePoint good_at = TimePoint::max();
   std::string bad;
+  bool bad_answers = false;
   const bool sentinels_are_calm = round_ && round_->is_calm && round_->has_majority();
   bool all_vouched_for = sentinels_are_calm && (!is_overfull_ || round_->answered == round_->known);
   for (const auto& [address, candidate] : candidates_) {
@@ -181,6 +183,7 @@ Witness::Proof Witness::proof(WitnessMode mode_min) const {
       continue;
     }
     if (bad.empty()) bad = address;
+    if (!candidate.is_silent) bad_answers = true;
     if (!is_vouched_for) all_vouched_for = false;
   }
   const bool is_whole = bad.empty() && !is_overfull_ && has_witness();
@@ -197,7 +200,7 @@ Witness::Proof Witness::proof(WitnessMode mode_min) const {
     if (all_vouched_for) return {std::min(good_at, round_at_), WitnessMode::kSentinels, {}};
     return not_known(why + ", and the Sentinels do not, either");
   }
-  if (mode_min == WitnessMode::kSentinels) return not_known(why);
+  if (mode_min == WitnessMode::kSentinels || bad_answers) return not_known(why);
   return {good_at, WitnessMode::kNone, {}};
 }
 

@@ -11,8 +11,9 @@
 // Who could be promoted ("candidates"): every replica that the master has listed (INFO replication)
 // since we know this branch, and every one that the Sentinels list. The Sentinels' list matters at
 // the beginning: a replica that was promoted a moment ago is not in its old master's list any more.
-// One that is silent and not in the master's list stays a candidate until a majority of the
-// Sentinels does not list it either, or, without Sentinels, for kForgetAfter.
+// One that is silent or follows another branch, and is not in the master's list, stays a candidate
+// until a majority of the Sentinels does not list it either, or, without Sentinels, for
+// kForgetAfter.
 //
 // What a candidate may answer, X being the replication id of our branch:
 //   itself        a master with id X: our own server, under the name that a Sentinel still has.
@@ -130,7 +131,7 @@ class Witness {
     bool is_listed = false;         // By the master, when it was last asked.
     bool is_listed_by_sentinels = false;
     std::size_t down_count = 0;             // In the last Sentinels' round.
-    std::optional<TimePoint> gone_since{};  // Neither listed nor answering.
+    std::optional<TimePoint> gone_since{};  // Not listed, and silent or lost.
 
     [[nodiscard]] bool is_good() const noexcept {
       return !is_silent && (answer == Answer::kItself || answer == Answer::kFollows ||
