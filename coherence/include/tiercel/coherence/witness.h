@@ -141,6 +141,7 @@ class Witness {
 
   [[nodiscard]] Candidate* find_or_add(std::string_view address);
   [[nodiscard]] Answer judge(const Candidate& candidate, const ReplicationState& said) const;
+  [[nodiscard]] bool is_overfull() const { return masters_list_is_cut_ || sentinels_list_is_cut_; }
   [[nodiscard]] bool has_witness() const;
   [[nodiscard]] bool sentinels_vouch_for(const Candidate& candidate) const;
   [[nodiscard]] bool is_seen_down(const Candidate& candidate) const;
@@ -150,7 +151,8 @@ class Witness {
   std::string replication_id_;
   std::string former_replication_id_;
   std::map<std::string, Candidate, std::less<>> candidates_;
-  bool is_overfull_ = false;            // More candidates than kCandidatesMax.
+  bool masters_list_is_cut_ = false;    // The last one had more than there was room for.
+  bool sentinels_list_is_cut_ = false;  // Likewise.
   bool has_masters_list_ = false;       // In this epoch.
   bool is_seeded_ = false;              // A majority of the Sentinels was heard for this branch.
   std::optional<SentinelRound> round_;  // The last one.
