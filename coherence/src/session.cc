@@ -364,6 +364,7 @@ void Session::join(TimePoint now, Actions& actions) {
 void Session::start_cold(std::string reason, Actions& actions) {
   joining_ = Joining::kCold;
   position_ = {};
+  proven_at_ = TimePoint{};
   drop_all(std::move(reason), actions);
 }
 
