@@ -304,7 +304,7 @@ void Session::replay_waits(bool waits, TimePoint now, Actions&) {
 }
 
 bool Session::fills_allowed() const {
-  return joining_ == Joining::kJoined && data_is_up_ && links_agree();
+  return joining_ == Joining::kJoined && data_is_up_ && links_agree() && !is_redialling_;
 }
 
 // --- history
