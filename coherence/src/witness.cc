@@ -94,11 +94,12 @@ void Witness::candidate_silent(std::string_view address, TimePoint now) {
 }
 
 void Witness::sentinels_said(const SentinelRound& round, TimePoint asked_at) {
+  const bool is_our_masters_list = round.is_calm && round.has_majority();
   for (auto& [address, candidate] : candidates_) {
     candidate.down_count = 0;
-    if (round.has_majority()) candidate.is_listed_by_sentinels = false;
+    if (is_our_masters_list) candidate.is_listed_by_sentinels = false;
   }
-  if (round.has_majority()) sentinels_list_is_cut_ = false;
+  if (is_our_masters_list) sentinels_list_is_cut_ = false;
   for (const SentinelRound::Replica& replica : round.replicas) {
     Candidate* const candidate = find_or_add(replica.address);
     if (candidate == nullptr) {
@@ -108,7 +109,7 @@ void Witness::sentinels_said(const SentinelRound& round, TimePoint asked_at) {
     candidate->is_listed_by_sentinels = true;
     candidate->down_count = replica.down_count;
   }
-  if (round.has_majority()) is_seeded_ = true;
+  if (is_our_masters_list) is_seeded_ = true;
   round_ = round;
   round_at_ = asked_at;
   forget_gone(asked_at);
@@ -117,7 +118,8 @@ void Witness::sentinels_said(const SentinelRound& round, TimePoint asked_at) {
 // Those that nobody lists any more.
 void Witness::forget_gone(TimePoint now) {
   if (!has_masters_list_) return;
-  const bool sentinels_decide = has_sentinels_ && round_ && round_->has_majority();
+  const bool sentinels_decide =
+      has_sentinels_ && round_ && round_->is_calm && round_->has_majority();
   for (auto entry = candidates_.begin(); entry != candidates_.end();) {
     Candidate& candidate = entry->second;
     bool is_gone = false;
@@ -199,7 +201,7 @@ Witness::Proof Witness::proof(WitnessMode mode_min) const {
       !bad.empty()     ? "a replica does not vouch for the master: " + bad
       : is_overfull()   ? "there are more than " + std::to_string(kCandidatesMax) + " replicas"
       : !has_witness() ? "there is no replica to ask"
-                       : "no majority of the Sentinels has been heard yet";
+                       : "no majority of the Sentinels has spoken for it yet";
   if (mode_min == WitnessMode::kReplicas) return not_known(why);
   if (has_sentinels_) {
     if (all_vouched_for) return {std::min(good_at, round_at_), WitnessMode::kSentinels, {}};

@@ -12,8 +12,8 @@
 // since we know this branch, and every one that the Sentinels list. The Sentinels' list matters at
 // the beginning: a replica that was promoted a moment ago is not in its old master's list any more.
 // One that is silent or follows another branch, and is not in the master's list, stays a candidate
-// until a majority of the Sentinels does not list it either, or, without Sentinels, for
-// kForgetAfter.
+// until a majority of the Sentinels, in a calm round, does not list it either, or, without
+// Sentinels, for kForgetAfter.
 //
 // What a candidate may answer, X being the replication id of our branch:
 //   itself        a master with id X: our own server, under the name that a Sentinel still has.
@@ -30,8 +30,9 @@
 //
 // The proofs, strongest first; WitnessMode names the one that a lease rests on:
 //   kReplicas   every candidate's last answer is good, and there is one beside our own server.
-//               With Sentinels, a majority of them has been heard once for this branch (for the
-//               list); without, at least one candidate follows.
+//               With Sentinels, a majority of them has been heard once for this branch, in a calm
+//               round (for the list: once they have gone over to another master, theirs is his, and
+//               he is not in it); without, at least one candidate follows.
 //   kSentinels  the candidates that are not good are vouched for by the Sentinels: in one round
 //               all that answer name our master and see no failover, none of their events spoke of
 //               one, and either all Sentinels answer, or a majority, and each of those sees each
