@@ -177,7 +177,8 @@ Witness::Proof Witness::proof(WitnessMode mode_min) const {
   std::string bad;
   bool bad_answers = false;
   const bool sentinels_are_calm = round_ && round_->is_calm && round_->has_majority();
-  bool all_vouched_for = sentinels_are_calm && (!is_overfull() || round_->answered == round_->known);
+  bool all_vouched_for =
+      sentinels_are_calm && (!is_overfull() || round_->answered == round_->known);
   for (const auto& [address, candidate] : candidates_) {
     const bool is_vouched_for = sentinels_are_calm && sentinels_vouch_for(candidate);
     if (candidate.answer == Answer::kDeposesUs && !(is_vouched_for && is_seen_down(candidate))) {
@@ -199,7 +200,7 @@ Witness::Proof Witness::proof(WitnessMode mode_min) const {
   }
   const std::string why =
       !bad.empty()     ? "a replica does not vouch for the master: " + bad
-      : is_overfull()   ? "there are more than " + std::to_string(kCandidatesMax) + " replicas"
+      : is_overfull()  ? "there are more than " + std::to_string(kCandidatesMax) + " replicas"
       : !has_witness() ? "there is no replica to ask"
                        : "no majority of the Sentinels has spoken for it yet";
   if (mode_min == WitnessMode::kReplicas) return not_known(why);

@@ -279,8 +279,8 @@ class Session {
   Joining joining_ = Joining::kUnknown;
   TimePoint history_again_at_{};  // After a question that was not answered.
   Position live_;                 // The newest message of this stream.
-  // Messages that the last page held already may still come, until a ping that was sent after it had
-  // joined (its token is greater than this) is answered.
+  // Messages that the last page held already may still come, until a ping that was sent after it
+  // had joined (its token is greater than this) is answered.
   bool is_overlapping_ = false;
   std::uint64_t joined_at_token_ = 0;
 

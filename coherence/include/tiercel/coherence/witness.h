@@ -122,7 +122,15 @@ class Witness {
   [[nodiscard]] Proof proof(WitnessMode mode_min) const;
 
  private:
-  enum class Answer : std::uint8_t { kNone, kItself, kFollows, kElsewhere, kDeposesUs, kLost, kRival };
+  enum class Answer : std::uint8_t {
+    kNone,
+    kItself,
+    kFollows,
+    kElsewhere,
+    kDeposesUs,
+    kLost,
+    kRival
+  };
 
   struct Candidate {
     Answer answer = Answer::kNone;  // The last.
