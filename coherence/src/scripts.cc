@@ -15,57 +15,58 @@
 // Macros, since each script must be one literal, and a Lua function would be made anew at each
 // call. They share the locals `ms` and `seq`: PARSE_ID sets them from `id`, APPEND from a new entry
 // of the history, NEWEST from the newest one; PACK_VERSION makes `version` of them.
-#define TIERCEL_LUA_PARSE_ID                     \
-  "local dash = string.find(id, '-', 1, true)\n" \
-  "ms = tonumber(string.sub(id, 1, dash - 1))\n" \
-  "seq = tonumber(string.sub(id, dash + 1))\n"
+// clang-format off
+#define TIERCEL_LUA_PARSE_ID \
+  "ms, seq = string.match(id, '(%d+)-(%d+)')\n" \
+  "ms, seq = ms + 0, seq + 0\n"
 
-#define TIERCEL_LUA_APPEND(history, message, entries)                                         \
-  "local id = redis.call('XADD', " history ", 'MAXLEN', '~', " entries ", '*', 'm', " message \
-  ")\n" TIERCEL_LUA_PARSE_ID                                                                  \
-  "if seq > 1048575 then\n"                                                                   \
-  "  redis.call('XDEL', " history                                                             \
-  ", id)\n"                                                                                   \
-  "  ms, seq = ms + 1, 0\n"                                                                   \
-  "  redis.call('XADD', " history ", string.format('%.0f-0', ms), 'm', " message              \
-  ")\n"                                                                                       \
+#define TIERCEL_LUA_APPEND(history, message, entries) \
+  "local id = redis.call('XADD', " history ", 'MAXLEN', '~', " entries ", '*', 'm', " message ")\n" \
+  TIERCEL_LUA_PARSE_ID \
+  "if seq > 1048575 then\n" \
+  "  redis.call('XDEL', " history ", id)\n" \
+  "  ms, seq = ms + 1, 0\n" \
+  "  redis.call('XADD', " history ", string.format('%.0f-0', ms), 'm', " message ")\n" \
   "end\n"
 
 // Where there is no history, the next entry will be of the server's clock at the earliest: what is
 // returned is less than that.
-#define TIERCEL_LUA_NEWEST(history)                                                          \
-  "local ms, seq\n"                                                                          \
-  "local last = redis.call('XREVRANGE', " history                                            \
-  ", '+', '-', 'COUNT', 1)\n"                                                                \
-  "if last[1] then\n"                                                                        \
-  "  local id = last[1][1]\n" TIERCEL_LUA_PARSE_ID                                           \
-  "else\n"                                                                                   \
-  "  local now = redis.call('TIME')\n"                                                       \
-  "  ms, seq = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000) - 1, 1048575\n" \
+#define TIERCEL_LUA_NEWEST(history) \
+  "local ms, seq\n" \
+  "local last = redis.call('XREVRANGE', " history ", '+', '-', 'COUNT', 1)\n" \
+  "if last[1] then\n" \
+  "  local id = last[1][1]\n" \
+  TIERCEL_LUA_PARSE_ID \
+  "else\n" \
+  "  local now = redis.call('TIME')\n" \
+  "  ms, seq = now[1] * 1000 + math.floor(now[2] / 1000) - 1, 1048575\n" \
   "end\n"
 
 #define TIERCEL_LUA_PACK_VERSION \
-  "local version = struct.pack('>I4I4', math.floor(ms / 4096), (ms % 4096) * 1048576 + seq)\n"
+  "local rest = ms % 4096\n" \
+  "local version = struct.pack('>I4I4', (ms - rest) / 4096, rest * 1048576 + seq)\n"
 
-#define TIERCEL_LUA_STORE(envelope, ttl)                             \
-  "if " ttl                                                          \
-  " == '0' then\n"                                                   \
-  "  redis.call('SET', KEYS[1], version .. " envelope                \
-  ")\n"                                                              \
-  "else\n"                                                           \
-  "  redis.call('SET', KEYS[1], version .. " envelope ", 'PX', " ttl \
-  ")\n"                                                              \
+#define TIERCEL_LUA_STORE(envelope, ttl) \
+  "if " ttl " == '0' then\n" \
+  "  redis.call('SET', KEYS[1], version .. " envelope ")\n" \
+  "else\n" \
+  "  redis.call('SET', KEYS[1], version .. " envelope ", 'PX', " ttl ")\n" \
   "end\n"
 
 // From the history entry on, what every write of one key does.
-#define TIERCEL_LUA_WRITE                                                                        \
-  "local ms, seq\n" TIERCEL_LUA_APPEND("KEYS[3]", "ARGV[3]", "ARGV[5]") TIERCEL_LUA_PACK_VERSION \
-      "redis.call('PUBLISH', ARGV[4], version .. ARGV[3])\n"                                     \
-      "redis.call('DEL', KEYS[2])\n"                                                             \
-      "if ARGV[1] == '' then\n"                                                                  \
-      "  redis.call('DEL', KEYS[1])\n"                                                           \
-      "  return version\n"                                                                       \
-      "end\n" TIERCEL_LUA_STORE("ARGV[1]", "ARGV[2]") "return version\n"
+#define TIERCEL_LUA_WRITE \
+  "local ms, seq\n" \
+  TIERCEL_LUA_APPEND("KEYS[3]", "ARGV[3]", "ARGV[5]") \
+  TIERCEL_LUA_PACK_VERSION \
+  "redis.call('PUBLISH', ARGV[4], version .. ARGV[3])\n" \
+  "redis.call('DEL', KEYS[2])\n" \
+  "if ARGV[1] == '' then\n" \
+  "  redis.call('DEL', KEYS[1])\n" \
+  "  return version\n" \
+  "end\n" \
+  TIERCEL_LUA_STORE("ARGV[1]", "ARGV[2]") \
+  "return version\n"
+// clang-format on
 
 namespace tiercel::coherence {
 

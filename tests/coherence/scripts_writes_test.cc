@@ -88,8 +88,9 @@ TEST_F(ScriptsWritesTest, AValueOfUnknownVersionMatchesNothing) {
   const std::string unversioned = bytes_of(0) + encoded({.payload = "ours"});
   const std::string other_format = bytes_of(9) + "\xF1TCL\x02\x01" + std::string(40, '\0');
   const std::string message = bytes_of(9) + "\xF1TCL\x01\x02" + std::string(40, '\0');
-  for (const std::string& foreign : {""s, "plain"s, std::string(100, 'x'), bytes_of(9) + "\xF1TCL",
-                                     unversioned, other_format, message}) {
+  for (const std::string& foreign :
+       {""s, "plain"s, std::string(100, 'x'), bytes_of(9) + "\xF1TCL",
+        bytes_of(9) + "\xF1TCL\x01\x01" + "cut", unversioned, other_format, message}) {
     command({"SET", names_.value_key("k"), foreign});
     for (const std::string& expected :
          {std::string{kAbsent}, bytes_of(0), bytes_of(9), foreign.substr(0, 8)}) {
