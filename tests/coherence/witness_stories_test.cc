@@ -194,6 +194,44 @@ TEST(WitnessStory, AReconnectionToTheSameBranchForgetsNobody) {
   EXPECT_TRUE(witness.proof(kAnyMode).is_deposed);
 }
 
+TEST(WitnessStory, WhatWasSaidBeforeTheReconnectionIsNoWitnessForAfterwards) {
+  Witness witness = healthy(true);
+  witness.follow("X");
+  witness.master_said(master_of("X", {"a", "b"}), at(3000));
+  EXPECT_EQ(witness.proof(kAnyMode).at, std::nullopt) << "nobody was asked since";
+  witness.candidate_said("a", replica_of("X"), at(3000));
+  EXPECT_EQ(witness.proof(kAnyMode).at, std::nullopt);
+  witness.candidate_said("b", replica_of("X"), at(3000));
+  EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(3000));
+}
+
+TEST(WitnessStory, ALoneMasterIsAskedAnewAfterAReconnection) {
+  Witness witness{false};
+  witness.follow("X");
+  witness.master_said(master_of("X"), at(0));
+  witness.follow("X");
+  EXPECT_EQ(witness.proof(kAnyMode).at, std::nullopt) << "it may have a replica by now";
+}
+
+TEST(WitnessStory, OnANewBranchTheSentinelsWordForTheOldOneIsNone) {
+  Witness witness = healthy(true);
+  witness.follow("Y");
+  witness.master_said(promoted("X", "Y"), at(5000));
+  EXPECT_EQ(witness.proof(kAnyMode).at, std::nullopt);
+}
+
+TEST(WitnessStory, WhoTheMasterBeforeOursWasIsForgottenWithTheBranch) {
+  Witness witness{true};
+  witness.follow("Y");
+  witness.master_said(promoted("X", "Y"), at(0));
+  witness.follow("Z");
+  witness.sentinels_said(calm({"m"}), at(100));
+  witness.candidate_said("m", master_of("X"), at(100));  // Before Z's master spoke.
+  witness.master_said(promoted("Y", "Z", {"b"}), at(100));
+  witness.candidate_said("b", replica_of("Z"), at(100));
+  EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, std::nullopt) << "a rival, to all we know";
+}
+
 TEST(WitnessStory, AReplicaIsKilled) {
   Witness witness = healthy(true);
   witness.master_said(master_of("X", {"a"}), at(100));
