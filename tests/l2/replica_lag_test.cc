@@ -31,7 +31,8 @@ TEST(ReplicaLagTest, ReadsInfoReplication) {
   EXPECT_EQ(master->replication_id, "abc");
   EXPECT_EQ(master->former_replication_id, "");
   EXPECT_EQ(master->offset, 98u);
-  EXPECT_EQ(master->replicas, (std::vector<Endpoint>{at(2), {"::1", 4, {}}, {"db-4.example", 5, {}}}));
+  EXPECT_EQ(master->replicas,
+            (std::vector<Endpoint>{at(2), {"::1", 4, {}}, {"db-4.example", 5, {}}}));
   const auto replica = parse_replication_info(
       "role:slave\r\nmaster_host:10.0.0.1\r\nslave_read_repl_offset:97\r\n"
       "slave_repl_offset:84\r\nmaster_replid:abc\r\nmaster_replid2:def\r\n"

@@ -65,8 +65,8 @@ TEST_F(SentinelSurveyTest, IsCalmWhenNobodyKnowsOfAnythingElse) {
       calm_with([](SentinelSurvey& survey) { survey.views[1].master_flags.o_down = true; }));
   EXPECT_FALSE(calm_with(
       [](SentinelSurvey& survey) { survey.views[1].master_flags.failover_in_progress = true; }));
-  EXPECT_FALSE(calm_with(
-      [](SentinelSurvey& survey) { survey.views[1].replicas[0].flags.promoted = true; }));
+  EXPECT_FALSE(
+      calm_with([](SentinelSurvey& survey) { survey.views[1].replicas[0].flags.promoted = true; }));
   EXPECT_FALSE(calm_with([](SentinelSurvey& survey) { survey.views[1].is_tilted = true; }));
   EXPECT_FALSE(calm_with([](SentinelSurvey& survey) { survey.views[1].is_heard = false; }));
   EXPECT_FALSE(calm_with([](SentinelSurvey& survey) { survey.views.clear(); }));
@@ -171,9 +171,9 @@ TEST_F(FailoverSignsTest, TheStepsOfAFailoverAreUnderstood) {
   EXPECT_EQ(kind_of("+selected-slave", "slave 10.0.0.1:2 10.0.0.1 2 @ my 10.0.0.1 1"),
             Kind::kFailoverStep);
   EXPECT_EQ(kind_of("+failover-state-select-slave", "master my 10.0.0.1 1"), Kind::kFailoverStep);
-  EXPECT_EQ(kind_of("+failover-state-send-slaveof-noone",
-                    "slave 10.0.0.1:2 10.0.0.1 2 @ my 10.0.0.1 1"),
-            Kind::kFailoverStep);
+  EXPECT_EQ(
+      kind_of("+failover-state-send-slaveof-noone", "slave 10.0.0.1:2 10.0.0.1 2 @ my 10.0.0.1 1"),
+      Kind::kFailoverStep);
   EXPECT_EQ(kind_of("+failover-state-reconf-slaves", "master my 10.0.0.1 1"), Kind::kFailoverStep);
   EXPECT_EQ(kind_of("+failover-end", "master my 10.0.0.1 1"), Kind::kFailoverStep);
   EXPECT_EQ(kind_of("+failover-end-for-timeout", "master my 10.0.0.1 1"), Kind::kFailoverStep);
