@@ -94,6 +94,4 @@ void Cache::Core::clear_before(coherence::Version version) {
 
 void Cache::Core::set_tags(const coherence::TagBaseline& tags) { tags_.reset(tags); }
 
-void Cache::Core::data_is_up() {}
-
 }  // namespace tiercel

@@ -77,6 +77,10 @@ Result<std::shared_ptr<Cache::Core>> Cache::Core::create(CacheOptions options) {
   core->link_driver_ = std::make_unique<LinkDriver>(session, *given.clock, *core->loop_,
                                                     static_cast<LinkDriver::Host&>(*core),
                                                     core->names_, core->lease_cell_, given.log);
+  if (given.invalidations_queued_max > 0) {
+    core->invalidations_ = std::make_unique<coherence::InvalidationQueue>(
+        coherence::InvalidationQueueOptions{.entries_max = given.invalidations_queued_max});
+  }
   core->durable_writer_ =
       std::make_unique<DurableWriter>(*redis, *given.clock, given.log, *core->loop_);
   if (auto connected = core->connect(std::move(*redis)); !connected) return connected.error();
@@ -336,6 +340,11 @@ CacheStats Cache::Core::stats() const {
   stats.values_corrupt = value(counters_.values_corrupt);
   stats.values_foreign = value(counters_.values_foreign);
   stats.l1_drops = value(counters_.l1_drops);
+  if (invalidations_) {
+    const auto queue = invalidations_->counters();
+    stats.invalidations_queued = queue.entries;
+    stats.invalidations_collapsed = queue.collapsed;
+  }
   stats.reads_waiting = value(counters_.reads_waiting);
   return stats;
 }

@@ -4,6 +4,7 @@
 //
 //   core.cc        life cycle, L1 look-up, statistics, background duties
 //   reads.cc       a miss: flight, fetch from Redis, load, store-back
+//   replay.cc      invalidations that could not be sent
 //   changes.cc     what messages, own and others', do to L1
 //   writes.cc      set and the invalidations; durable_writer.* those that wait for copies
 //   link_driver.*  runs the coherence protocol on the loop thread
@@ -32,6 +33,7 @@
 #include "tiercel/base/random.h"
 #include "tiercel/cache/cache.h"
 #include "tiercel/coherence/fill_table.h"
+#include "tiercel/coherence/invalidation_queue.h"
 #include "tiercel/coherence/lease.h"
 #include "tiercel/coherence/names.h"
 #include "tiercel/coherence/tag_table.h"
@@ -84,6 +86,8 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   // What PTTL says of a key that is not there; then nothing says how long the value may live.
   static constexpr std::int64_t kTtlMissing = -2;
   static constexpr std::uint32_t kReplicasMax = 64;
+  static constexpr std::chrono::milliseconds kReplayTimeout{5000};
+  static constexpr std::chrono::milliseconds kReplayAgainAfter{100};
   // Redis forgets an instance's Δ after this; each epoch tells it anew, and so does each fence.
   static constexpr std::chrono::milliseconds kLeaseRegistryLife = std::chrono::hours{24};
 
@@ -169,6 +173,11 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
                   Result<l2::Reply> reply);
   void abandon_fill(Flight& flight);
 
+  // --- replay.cc
+  void queue_invalidation(coherence::InvalidationKind kind, const std::vector<std::string>& names);
+  void replay();
+  void send_batch(coherence::InvalidationQueue::Batch batch);
+
   // --- writes.cc
   Result<void> check_options(const WriteOptions& options, bool is_set) const;
   static Result<serialization::TagSlots> tag_slots_of(const std::vector<std::string>& tags);
@@ -212,6 +221,9 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   std::atomic<std::uint64_t> nonces_{0};  // Of messages.
   std::atomic<std::uint64_t> fill_numbers_{0};
   std::atomic<std::uint64_t> local_versions_{0};
+
+  std::unique_ptr<coherence::InvalidationQueue> invalidations_;  // Null: none are kept.
+  bool is_replaying_ = false;                                    // Loop thread only.
 
   // Loads accepted by the executor and not yet finished; close() waits until there are none.
   Mutex loads_mutex_;

@@ -30,13 +30,27 @@ struct Cache::Core::Write {
   TimePoint deadline{};
   std::uint32_t replicas = 0;
   bool fence = false;
-  bool is_tag_or_clear = false;
+  std::optional<coherence::InvalidationKind> invalidates{};
   WriteCallback callback{};
+
+  [[nodiscard]] bool evicts_keys() const noexcept {
+    return !invalidates || *invalidates == coherence::InvalidationKind::kKey;
+  }
 
   const l2::Script* script = nullptr;
   std::vector<std::string> script_keys{};
   std::vector<std::string> arguments{};
 };
+
+namespace {
+
+// What may succeed later as it is.
+bool is_not_done(const Error& error) {
+  return error.code == ErrorCode::kUnavailable || error.code == ErrorCode::kDeadlineExceeded ||
+         error.code == ErrorCode::kOverloaded;
+}
+
+}  // namespace
 
 Result<void> Cache::Core::check_options(const WriteOptions& options, bool is_set) const {
   if (options.timeout && (*options.timeout < milliseconds{1} || *options.timeout > kTimeoutMax)) {
@@ -153,6 +167,7 @@ void Cache::Core::invalidate(std::string_view key, const WriteOptions& options,
   if (is_local()) return invalidate_locally({one}, std::move(callback));
   auto write = std::make_shared<Write>();
   write->keys = {one};
+  write->invalidates = coherence::InvalidationKind::kKey;
   const auto message = encode_change(serialization::MessageKind::kInvalidate, write->keys);
   if (!message) return callback(message.error());
   write->callback = std::move(callback);
@@ -182,6 +197,7 @@ void Cache::Core::invalidate_many(std::span<const std::string_view> keys,
   if (is_local()) return invalidate_locally(std::move(copies), std::move(callback));
   auto write = std::make_shared<Write>();
   write->keys = std::move(copies);
+  write->invalidates = coherence::InvalidationKind::kKey;
   const auto message = encode_change(serialization::MessageKind::kInvalidate, write->keys);
   if (!message) return callback(message.error());
   write->callback = std::move(callback);
@@ -226,8 +242,9 @@ void Cache::Core::invalidate_tag(std::string_view tag, const WriteOptions& optio
     return callback(Written{.version = version});
   }
   auto write = std::make_shared<Write>();
-  write->is_tag_or_clear = true;
-  const auto message = encode_change(serialization::MessageKind::kTag, {std::string{tag}});
+  write->keys.emplace_back(tag);
+  write->invalidates = coherence::InvalidationKind::kTag;
+  const auto message = encode_change(serialization::MessageKind::kTag, write->keys);
   if (!message) return callback(message.error());
   write->callback = std::move(callback);
   write->script = &invalidate_tags_script();
@@ -248,7 +265,7 @@ void Cache::Core::clear(const WriteOptions& options, WriteCallback callback) {
     return callback(Written{.version = version});
   }
   auto write = std::make_shared<Write>();
-  write->is_tag_or_clear = true;
+  write->invalidates = coherence::InvalidationKind::kClear;
   const auto message = encode_change(serialization::MessageKind::kClear, {});
   if (!message) return callback(message.error());
   write->callback = std::move(callback);
@@ -301,9 +318,10 @@ void Cache::Core::write_done(const std::shared_ptr<Write>& write, Result<l2::Rep
     // the report may come after the acknowledgement.
     const bool may_cache = comparable && *version != coherence::kVersionUnknown && write->value &&
                            !options_.foreign_writers;
-    for (const std::string& key : write->keys) {
-      evict(key, may_cache ? *version : coherence::kVersionUnknown);
-    }
+    if (write->evicts_keys())
+      for (const std::string& key : write->keys) {
+        evict(key, may_cache ? *version : coherence::kVersionUnknown);
+      }
     if (may_cache) {
       put_into_l1(
           std::move(*write->token),
@@ -314,11 +332,15 @@ void Cache::Core::write_done(const std::shared_ptr<Write>& write, Result<l2::Rep
   }
   Error error = reply ? refusal_of(*reply) : reply.error();
   const bool unknown = error.code == ErrorCode::kDeadlineExceeded;
-  if (unknown) {
+  if (unknown && write->evicts_keys()) {
     for (const std::string& key : write->keys) evict(key, coherence::kVersionUnknown);
   }
   (unknown ? counters_.writes_unknown : counters_.writes_failed)
       .fetch_add(1, std::memory_order_relaxed);
+  if (write->invalidates && is_not_done(error)) {
+    queue_invalidation(*write->invalidates, write->keys);
+    if (invalidations_ != nullptr) error.message += "; it is kept, and sent when Redis is back";
+  }
   write->callback(std::move(error));
 }
 
@@ -336,7 +358,7 @@ Error Cache::Core::refusal_of(const l2::Reply& reply) {
 void Cache::Core::acknowledge(const std::shared_ptr<Write>& write, Written written) {
   // Its message is on its way to us. If S is lost now, L1 does not answer before it has joined the
   // history, which brings it.
-  if (write->is_tag_or_clear && lease_cell_.until() > now() &&
+  if (!write->evicts_keys() && lease_cell_.until() > now() &&
       !link_driver_->has_reached(written.version)) {
     loop_->run_after(milliseconds{1}, [this, write, written] { acknowledge(write, written); });
     return;

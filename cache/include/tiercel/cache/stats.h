@@ -61,6 +61,9 @@ struct CacheStats {
   std::uint64_t writes_failed = 0;   // Not done.
   std::uint64_t writes_unknown = 0;  // Outcome unknown.
 
+  std::size_t invalidations_queued = 0;       // Wait to be sent, now.
+  std::uint64_t invalidations_collapsed = 0;  // Times that too many waited and became a clear().
+
   std::uint64_t values_corrupt = 0;       // In Redis, claimed to be ours, did not parse.
   std::uint64_t values_foreign = 0;       // In Redis, not ours: handed on as raw bytes.
   std::uint64_t messages = 0;             // Received on the channel.
