@@ -24,6 +24,9 @@
 //                        client dials on: a certificate, say, may be renewed;
 //   kDeadlineExceeded    it may have been executed: the outcome is unknown (Retry::kSafe commands
 //                        answer kUnavailable instead: running them changes nothing);
+//   kProtocol            a Retry::kSafe command, sent twice: each time what came in the place of its
+//                        reply could not be read (not RESP2; nested, or larger, than is accepted),
+//                        which ends the connection and would again;
 //   kOverloaded          the queue is full; at once, on the submitting thread;
 //   kClosed              the client was closed.
 // READONLY, LOADING, MASTERDOWN and NOREPLICAS replies mean that nothing ran: such a command waits
