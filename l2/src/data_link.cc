@@ -24,10 +24,12 @@ namespace tiercel::l2 {
 namespace {
 
 constexpr Duration kSweepInterval = std::chrono::milliseconds{5};
-// Of one turn of the loop; what is left is done in the next. They bound how long its other work
-// waits: either takes about half a millisecond. docs/bench/l2.md.
-constexpr std::size_t kSortedPerTurn = 8192;
-constexpr std::size_t kExpiredPerTurn = 1024;
+// What one turn of the loop does about deadlines; the rest is left to the next. Each takes some
+// tenths of a millisecond: docs/bench/l2.md.
+constexpr std::size_t kSortedPerTurn = 4096;
+constexpr std::size_t kExpiredPerTurn = 512;
+// Sorting begins so long before it is needed, since a hundred thousand take some turns.
+constexpr Duration kSortedAhead = std::chrono::milliseconds{50};
 // How long the replies in flight are awaited after the first READONLY. They are on their way.
 constexpr Duration kDrainMax = std::chrono::milliseconds{100};
 
@@ -382,7 +384,7 @@ void DataLink::start_sweep(bool at_once) {
 // True if there is more to do than one turn of the loop should take.
 bool DataLink::sweep() {
   const TimePoint now = host().clock().now();
-  bool is_unfinished = now >= unsorted_deadline_min_ && !sort_by_deadline();
+  bool is_unfinished = now + kSortedAhead >= unsorted_deadline_min_ && !sort_by_deadline();
   is_unfinished |= expire(now);
   if (!waiting_.empty()) swept_sequence_ = waiting_.back()->sequence;
   const auto limit = host().redis().response_timeout;

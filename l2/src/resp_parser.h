@@ -36,7 +36,7 @@ class RespParser {
   // measured, 64 KiB costs a third of the throughput of small replies.
   static constexpr std::size_t kReadBytes = 16 * 1024;
   // While a larger string is on its way.
-  static constexpr std::size_t kLargeReadBytes = 64 * 1024;
+  static constexpr std::size_t kLargeReadBytes = 32 * 1024;
 
   RespParser();
   ~RespParser();
