@@ -44,6 +44,15 @@ TEST_F(ClientTest, SetsAndGetsAnyBytes) {
   EXPECT_EQ(observer_.seen().out_of_order, 0);
 }
 
+TEST_F(ClientTest, FindsTheServerByIpv6) {
+  const auto server = RedisServer::start({.arguments = {"--bind", "127.0.0.1", "::1"}});
+  open("redis://[::1]:" + std::to_string(server->port()), "news");
+  ASSERT_TRUE(call(Retry::kIfNotSent, {"SET", "k", "v6"}));
+  EXPECT_TRUE(wait_stream_up());
+  EXPECT_EQ(observer_.seen().data_server.endpoint.to_string(),
+            "[::1]:" + std::to_string(server->port()));
+}
+
 int depth_of(const Reply& reply) {  // NOLINT(misc-no-recursion)
   int depth = 0;
   for (const Reply& element : reply.elements) depth = std::max(depth, depth_of(element));
