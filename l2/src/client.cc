@@ -289,7 +289,10 @@ std::optional<Error> Client::stream_trouble() const {
 
 ClientStats Client::stats() const { return core_->stats(); }
 
-std::vector<SentinelStatus> Client::sentinels() const { return core_->sentinels(); }
+std::vector<SentinelStatus> Client::sentinels() const {
+  if (core_->loop().is_forked()) return {};  // A mutex may be locked for ever.
+  return core_->sentinels();
+}
 
 void Client::close() { core_->close(); }
 

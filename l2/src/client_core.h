@@ -2,6 +2,7 @@
 
 // Client::Core: what a Client consists of, for those sources that implement it.
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <optional>
@@ -48,6 +49,15 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
 
   void ping(std::string_view token) { stream_.ping(token); }
   void redial_stream(std::string_view reason) { stream_.redial(unavailable(std::string{reason})); }
+  // About the size of the values that batches read lately; it falls slowly. Any thread.
+  [[nodiscard]] std::size_t batch_value_bytes() const noexcept {
+    return batch_value_bytes_.load(std::memory_order_relaxed);
+  }
+  // Loop thread only.
+  void note_batch_value_bytes(std::size_t mean) noexcept {
+    const std::size_t before = batch_value_bytes();
+    batch_value_bytes_.store(std::max(mean, before - before / 16), std::memory_order_relaxed);
+  }
   [[nodiscard]] std::optional<Error> data_trouble() const { return data_.trouble(); }
   [[nodiscard]] std::optional<Error> stream_trouble() const { return stream_.trouble(); }
   [[nodiscard]] ClientStats stats() const;
@@ -96,6 +106,7 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   SubmitQueue queue_;
   // A task that takes what was submitted is on its way to the loop.
   std::atomic<bool> is_wake_posted_{false};
+  std::atomic<std::size_t> batch_value_bytes_{0};
 
   Mutex closed_mutex_;
   CondVar closed_changed_;

@@ -77,8 +77,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // The most that one system call is given, and a connection writes in one turn of the loop: both
   // bound how long the loop's other work waits.
-  static constexpr std::size_t kWriteBytesMax = std::size_t{256} << 10;
-  static constexpr std::size_t kTurnBytesMax = std::size_t{1} << 20;
+  static constexpr std::size_t kWriteBytesMax = std::size_t{128} << 10;
+  static constexpr std::size_t kTurnBytesMax = std::size_t{256} << 10;
   static constexpr std::size_t kSlicesMax = 64;
 
   [[nodiscard]] const Endpoint& endpoint() const noexcept { return options_.endpoint; }

@@ -7,6 +7,7 @@
 #include <deque>
 #include <string_view>
 
+#include "deadline_buckets.h"
 #include "link.h"
 #include "pending_command.h"
 #include "submit_queue.h"
@@ -47,10 +48,14 @@ class DataLink final : public Link {
   void forget_connection();
   void flush_soon();
 
-  void start_sweep();
-  void sweep();
-  void expire(TimePoint now);
+  void start_sweep(bool at_once = false);
+  [[nodiscard]] bool sweep();
+  [[nodiscard]] bool sort_by_deadline();
+  [[nodiscard]] bool expire(TimePoint now);
+  void expire(PendingCommand* command);
+  void trim_returned() noexcept;
   [[nodiscard]] Error not_sent_in_time() const;
+  [[nodiscard]] Error too_late_to_send(const PendingCommand& command) const;
   [[nodiscard]] Error no_reply_in_time(const PendingCommand& command) const;
 
   void discard(PendingCommand* command) noexcept;
@@ -61,14 +66,22 @@ class DataLink final : public Link {
 
   // The three queues hold each command once. Oldest first: in_flight_ in the order of sending,
   // returned_ (nothing of it ran, or it may run twice) and waiting_ by sequence; returned_ is sent
-  // first.
+  // first. In in_flight_ and returned_ answered ones may stay as tombstones; a tombstone in
+  // returned_ counts against no bound any more.
   PendingList in_flight_;
   std::deque<PendingCommand*> returned_;
   PendingList waiting_;
 
-  // No unanswered command's deadline is earlier. Rises only when a sweep has looked at all.
-  TimePoint deadline_min_ = TimePoint::max();
+  // Most commands are answered long before their deadlines. So they are sorted by them only when
+  // the first deadline among them is reached: all of returned_, and of in_flight_ and waiting_, one
+  // behind the other, those up to and including sorted_last_ (null: none). Of those behind it no
+  // deadline is before unsorted_deadline_min_.
+  DeadlineBuckets deadlines_;
+  PendingCommand* sorted_last_ = nullptr;
+  TimePoint unsorted_deadline_min_ = TimePoint::max();
   EventLoop::TimerId sweep_timer_ = 0;
+  std::uint64_t swept_sequence_ = 0;  // The last that waited when there was a sweep.
+  std::size_t overdue_left_ = 0;      // So many more may be answered in this turn by flush().
 
   EventLoop::TimerId flush_timer_ = 0;
 

@@ -78,7 +78,8 @@ class Answer {
 };
 
 struct PendingCommand {
-  PendingCommand* next = nullptr;
+  PendingCommand* next = nullptr;  // Of its PendingList.
+  PendingCommand* prev = nullptr;
   // RESP bytes, in `chunk`; of a script as EVALSHA, or as EVAL once the server has said that it
   // does not know it.
   WriteChunk* chunk = nullptr;
@@ -91,36 +92,52 @@ struct PendingCommand {
   std::uint64_t sequence = 0;  // Order of submission.
   Retry retry = Retry::kIfNotSent;
   bool is_whole_script = false;  // Sent as EVAL.
+  bool was_unreadable = false;   // A reply that could not be read came in its turn.
+  // Of DataLink: which of its queues it is in.
+  enum class Place : std::uint8_t { kWaiting, kInFlight, kReturned } place = Place::kWaiting;
+  bool is_in_bucket = false;  // See DeadlineBuckets.
   // Empty once answered. An answered command stays in flight, as a tombstone, until its late reply
   // has come, so that replies and commands stay in step.
   Answer answer;
+  PendingCommand* earlier_due = nullptr;
+  PendingCommand* later_due = nullptr;
 
   [[nodiscard]] bool is_answered() const noexcept { return !answer; }
   [[nodiscard]] std::string_view wire() const noexcept { return {bytes, length}; }
 };
 
-// First in, first out; links the commands themselves.
+// First in, first out, and out of the middle; links the commands themselves. The first's `prev` and
+// the last's `next` are null.
 class PendingList {
  public:
   [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] PendingCommand* front() const noexcept { return first_; }
+  [[nodiscard]] PendingCommand* back() const noexcept { return first_ == nullptr ? first_ : last_; }
 
   void push_back(PendingCommand* command) noexcept {
     command->next = nullptr;
+    command->prev = back();
     (first_ == nullptr ? first_ : last_->next) = command;
     last_ = command;
     ++size_;
   }
   PendingCommand* pop_front() noexcept {
     PendingCommand* const command = first_;
-    first_ = command->next;
-    --size_;
+    remove(command);
     return command;
+  }
+  void remove(PendingCommand* command) noexcept {
+    PendingCommand* const next = command->next;
+    PendingCommand* const prev = command->prev;
+    (prev == nullptr ? first_ : prev->next) = next;
+    (next == nullptr ? last_ : next->prev) = prev;
+    --size_;
   }
   // Takes all of `other` behind its own.
   void splice_back(PendingList& other) noexcept {
     if (other.empty()) return;
+    other.first_->prev = back();
     (first_ == nullptr ? first_ : last_->next) = other.first_;
     last_ = other.last_;
     size_ += std::exchange(other.size_, 0);

@@ -193,6 +193,8 @@ SubmitQueue::Verdict SubmitQueue::append(const Request& request, WriteChunk* chu
   command->sequence = ++added_commands_;
   command->retry = request.retry;
   command->is_whole_script = false;
+  command->was_unreadable = false;
+  command->place = PendingCommand::Place::kWaiting;
   command->answer.set(std::move(callback));
   added_bytes_ += request.bytes;
   if (request.deadline < deadline_min_) deadline_min_ = request.deadline;

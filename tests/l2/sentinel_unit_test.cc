@@ -1,4 +1,4 @@
-// What needs no socket: the events of Sentinels, elections, the directory and the rules of belief.
+// What needs no socket: the events of Sentinels, elections, the directory and the gate.
 
 #include <gtest/gtest.h>
 
@@ -8,8 +8,6 @@
 
 #include "dial_gate.h"
 #include "election.h"
-#include "master_belief.h"
-#include "replica_lag.h"
 #include "sentinel_directory.h"
 #include "sentinel_event.h"
 
@@ -279,159 +277,6 @@ TEST(SentinelDirectoryTest, TellsWhatIsWrongWithEach) {
   EXPECT_FALSE(directory.statuses()[0].is_subscribed);
 }
 
-// ----- belief
-
-class BeliefTest : public ::testing::Test {
- protected:
-  static constexpr std::size_t kVoters = 3;
-
-  static SentinelClaim claim(std::uint16_t port, std::uint64_t epoch, bool is_tilted = false) {
-    return {at(port), epoch, is_tilted};
-  }
-  // The port chosen; 0: nothing.
-  std::uint16_t choose(const std::vector<SentinelClaim>& claims, TimePoint now = kStart) {
-    choice_ = belief_.choose(claims, kVoters, now);
-    return choice_ ? choice_->endpoint.port : std::uint16_t{0};
-  }
-  static ServerIdentity identity(std::uint16_t port) { return {at(port), "run", "replid"}; }
-  // A link found a master at port 1, named in epoch 5.
-  void believe_in_1() {
-    EXPECT_EQ(choose({claim(1, 5), claim(1, 5), claim(1, 5)}), 1);
-    belief_.found_master(identity(1));
-  }
-
-  MasterBelief belief_;
-  std::optional<Resolution> choice_;
-};
-
-TEST_F(BeliefTest, TheHighestEpochCountsThenTheMostVotes) {
-  EXPECT_EQ(choose({}), 0);
-  EXPECT_EQ(choose({claim(1, 5), claim(1, 5), claim(2, 6)}), 2);
-  EXPECT_EQ(choose({claim(2, 6), claim(1, 7), claim(2, 6)}), 1);
-  EXPECT_EQ(choose({claim(1, 7), claim(2, 7), claim(2, 7)}), 2);
-}
-
-TEST_F(BeliefTest, ATiltedSentinelCountsLessAmongEquals) {
-  EXPECT_EQ(choose({claim(1, 5, true), claim(2, 5)}), 2);
-  EXPECT_EQ(choose({claim(1, 5, true), claim(1, 5, true), claim(2, 5)}), 2);
-  EXPECT_EQ(choose({claim(1, 6, true), claim(2, 5)}), 1);  // An epoch is a fact all the same.
-  EXPECT_EQ(choose({claim(1, 6, true), claim(1, 6, true)}), 1);
-}
-
-TEST_F(BeliefTest, AnOldClaimCountsForNothingOnceANewerOneIsProven) {
-  believe_in_1();
-  EXPECT_EQ(choose({claim(2, 4)}), 1);
-  EXPECT_FALSE(choice_->only_if);
-  EXPECT_EQ(choose({claim(2, 4), claim(3, 3)}, kStart + 60s), 1);
-  EXPECT_EQ(choose({claim(2, 6), claim(1, 5)}), 2);
-}
-
-TEST_F(BeliefTest, AMajorityThatStaysBelowTheProvenEpochWins) {
-  believe_in_1();
-  const std::vector<SentinelClaim> anew{claim(2, 0), claim(2, 0)};
-  EXPECT_EQ(choose(anew), 1);
-  EXPECT_EQ(choose(anew, kStart + MasterBelief::kOutvotedMax - 1ms), 1);
-  EXPECT_EQ(choose({claim(2, 0), claim(1, 5)}, kStart + 9s), 1);  // Not all: it begins anew.
-  EXPECT_EQ(choose(anew, kStart + 11s), 1);
-  EXPECT_EQ(choose(anew, kStart + 11s + MasterBelief::kOutvotedMax), 2);
-  belief_.found_master(identity(2));
-  EXPECT_EQ(choose({claim(2, 0)}), 2);
-}
-
-TEST_F(BeliefTest, WhatTheServerDeniesIsRefutedIfAMajorityNamesAnother) {
-  believe_in_1();
-  const std::vector<SentinelClaim> liar{claim(9, 99), claim(1, 5), claim(1, 5)};
-  EXPECT_EQ(choose(liar), 9);
-  belief_.found_not_master(at(9));
-  EXPECT_EQ(choose(liar), 1);
-  EXPECT_EQ(choose(liar, kStart + 1h), 1);  // For as long as it says the same.
-  // One that is alone with it proves nothing.
-  EXPECT_EQ(choose({claim(9, 99), claim(1, 5)}), 9);
-  EXPECT_EQ(choose({claim(9, 100), claim(1, 5), claim(1, 5)}), 9);  // It says something new.
-  belief_.found_not_master(at(9));
-  EXPECT_EQ(choose({claim(9, 100), claim(1, 5), claim(1, 5)}), 1);
-  // And when it becomes true, it is believed.
-  belief_.found_master(identity(9));
-  EXPECT_EQ(choose({claim(9, 100), claim(1, 5), claim(1, 5)}), 9);
-}
-
-TEST_F(BeliefTest, WhatCannotBeReachedForLongIsRefutedToo) {
-  believe_in_1();
-  const std::vector<SentinelClaim> claims{claim(9, 6), claim(1, 5), claim(1, 5)};
-  EXPECT_EQ(choose(claims), 9);
-  belief_.found_unreachable(at(9), kStart);
-  EXPECT_EQ(choose(claims), 9);
-  belief_.found_unreachable(at(9), kStart + MasterBelief::kUnreachableMax - 1ms);
-  EXPECT_EQ(choose(claims), 9);
-  belief_.found_unreachable(at(9), kStart + MasterBelief::kUnreachableMax);
-  EXPECT_EQ(choose(claims), 1);
-}
-
-TEST_F(BeliefTest, WithoutASentinelTheSameLifeOfTheSameServerRemains) {
-  EXPECT_EQ(choose({claim(1, 5)}), 1);
-  EXPECT_EQ(choose({}), 0);  // No link has ever found a master there.
-  believe_in_1();
-  EXPECT_EQ(choose({}), 1);
-  ASSERT_TRUE(choice_->only_if);
-  EXPECT_EQ(*choice_->only_if, identity(1));
-  EXPECT_EQ(choose({claim(1, 5)}), 1);
-  EXPECT_FALSE(choice_->only_if);
-}
-
-TEST_F(BeliefTest, AnAnnouncementCountsWhileTheSentinelsCatchUp) {
-  believe_in_1();
-  EXPECT_FALSE(belief_.announced(at(3), at(2), kStart));  // Not from where we are.
-  EXPECT_TRUE(belief_.announced(at(1), at(2), kStart));
-  EXPECT_TRUE(belief_.announced(at(1), at(2), kStart));  // By the next Sentinel.
-  EXPECT_TRUE(belief_.is_ahead(kStart));
-  EXPECT_EQ(choose({claim(1, 5), claim(1, 5)}), 2);
-  belief_.found_master(identity(2));
-  EXPECT_EQ(choose({claim(1, 5), claim(2, 6)}), 2);
-  EXPECT_FALSE(belief_.is_ahead(kStart));
-  EXPECT_EQ(choose({claim(1, 5)}), 2);
-}
-
-TEST_F(BeliefTest, AnAnnouncementThatTheServerDeniesIsForgotten) {
-  believe_in_1();
-  EXPECT_TRUE(belief_.announced(at(1), at(9), kStart));
-  belief_.found_not_master(at(9));
-  EXPECT_EQ(choose({claim(1, 5), claim(1, 5)}), 1);
-  EXPECT_FALSE(belief_.announced(at(1), at(9), kStart));  // Once bitten.
-}
-
-TEST_F(BeliefTest, APromotionCountsAtOnceAndIsProvenByASentinelOnly) {
-  believe_in_1();
-  EXPECT_FALSE(belief_.promotion_ordered(at(2), 5, kStart));  // An older story.
-  EXPECT_TRUE(belief_.promotion_ordered(at(2), 6, kStart));
-  EXPECT_EQ(choose({claim(1, 5), claim(1, 5), claim(1, 5)}), 2);
-  belief_.found_not_master(at(2));  // Not yet.
-  EXPECT_EQ(choose({claim(1, 5), claim(1, 5), claim(1, 5)}), 2);
-  belief_.found_master(identity(2));
-  // The elected Sentinel was lost with it, say: nobody ever confirms.
-  const TimePoint later = kStart + MasterBelief::kAheadMax;
-  EXPECT_TRUE(belief_.is_ahead(later - 1ms));
-  EXPECT_EQ(choose({claim(1, 5), claim(1, 5)}, later - 1ms), 2);
-  EXPECT_FALSE(belief_.is_ahead(later));
-  EXPECT_EQ(choose({claim(1, 5), claim(1, 5)}, later), 1);
-}
-
-TEST_F(BeliefTest, AConfirmedPromotionStands) {
-  believe_in_1();
-  EXPECT_TRUE(belief_.promotion_ordered(at(2), 6, kStart));
-  belief_.found_master(identity(2));
-  EXPECT_EQ(choose({claim(1, 5), claim(2, 6)}), 2);
-  EXPECT_EQ(choose({claim(1, 5), claim(1, 5)}, kStart + 1s), 2);  // They have not heard of it yet.
-  EXPECT_EQ(choose({}), 2);
-  EXPECT_EQ(*choice_->only_if, identity(2));
-}
-
-TEST_F(BeliefTest, AnAbortedPromotionIsForgotten) {
-  believe_in_1();
-  EXPECT_TRUE(belief_.promotion_ordered(at(2), 6, kStart));
-  belief_.promotion_aborted();
-  EXPECT_EQ(choose({claim(1, 5), claim(1, 5)}), 1);
-}
-
 // ----- the gate
 
 TEST(DialGateTest, KeepsAttemptsApart) {
@@ -442,65 +287,6 @@ TEST(DialGateTest, KeepsAttemptsApart) {
   EXPECT_EQ(gate.wait(kStart + 20ms), DialGate::kGap - 20ms);
   EXPECT_EQ(gate.wait(kStart + DialGate::kGap), 0ms);
   EXPECT_EQ(gate.attempted(kStart + 70ms), Duration{70ms});
-}
-
-// ----- how far a replica is behind
-
-// As answered by Redis 7.0.15.
-TEST(ReplicaLagTest, ReadsInfoReplication) {
-  const auto master = parse_replication_info(
-      "# Replication\r\nrole:master\r\nconnected_slaves:3\r\n"
-      "slave0:ip=10.0.0.1,port=2,state=online,offset=84,lag=0\r\n"
-      "slave1:ip=10.0.0.1,port=3,state=wait_bgsave,offset=0,lag=0\r\n"
-      "slave2:ip=::1,port=4,state=online,offset=84,lag=1\r\n"
-      "master_failover_state:no-failover\r\nmaster_replid:abc\r\nmaster_replid2:000\r\n"
-      "master_repl_offset:98\r\nsecond_repl_offset:-1\r\n");
-  ASSERT_TRUE(master);
-  EXPECT_TRUE(master->is_master);
-  EXPECT_EQ(master->replication_id, "abc");
-  EXPECT_EQ(master->offset, 98u);
-  EXPECT_EQ(master->replicas, (std::vector<Endpoint>{at(2), {"::1", 4, {}}}));
-  const auto replica = parse_replication_info(
-      "role:slave\r\nmaster_host:10.0.0.1\r\nslave_read_repl_offset:97\r\n"
-      "slave_repl_offset:84\r\nmaster_replid:abc\r\nmaster_repl_offset:90\r\n");
-  ASSERT_TRUE(replica);
-  EXPECT_FALSE(replica->is_master);
-  EXPECT_EQ(replica->offset, 84u);  // What it has executed, not what it has received.
-  for (const char* text : {"", "role:master\r\nmaster_replid:abc\r\n", "master_repl_offset:1\r\n",
-                           "role:slave\r\nmaster_replid:abc\r\nmaster_repl_offset:1\r\n",
-                           "role:master\r\nmaster_repl_offset:1\r\n",
-                           "role:sentinel\r\nmaster_replid:a\r\nmaster_repl_offset:1\r\n"}) {
-    EXPECT_FALSE(parse_replication_info(text)) << text;
-  }
-}
-
-TEST(ReplicaLagTest, AReplicaHasWhatTheMasterHadWhenItsOffsetWasNoHigher) {
-  OffsetHistory history;
-  const auto sample = [&history](std::uint64_t offset, Duration after, const char* id = "abc") {
-    history.add({true, id, offset, {}}, kStart + after);
-  };
-  const auto replica = [](std::uint64_t offset, const char* id = "abc") {
-    return ReplicationInfo{false, id, offset, {}};
-  };
-  EXPECT_FALSE(history.caught_up_to(replica(100)));
-  sample(100, 1s);
-  sample(200, 2s);
-  sample(200, 3s);
-  sample(300, 4s);
-  EXPECT_FALSE(history.caught_up_to(replica(99)));
-  EXPECT_EQ(history.caught_up_to(replica(199)), kStart + 1s);
-  EXPECT_EQ(history.caught_up_to(replica(200)), kStart + 3s);
-  EXPECT_EQ(history.caught_up_to(replica(400)), kStart + 4s);
-  EXPECT_EQ(history.bytes_behind(replica(200)), 100u);
-  EXPECT_EQ(history.bytes_behind(replica(400)), 0u);
-  EXPECT_FALSE(history.caught_up_to(replica(400, "other")));
-  sample(10, 5s, "new");  // A promotion: the old offsets mean nothing any more.
-  EXPECT_FALSE(history.caught_up_to(replica(400)));
-  EXPECT_EQ(history.caught_up_to(replica(10, "new")), kStart + 5s);
-  sample(5, 6s, "new");  // An offset that falls is another history.
-  EXPECT_EQ(history.caught_up_to(replica(10, "new")), kStart + 6s);
-  for (std::size_t i = 0; i < OffsetHistory::kSamplesMax; ++i) sample(1000, 7s, "new");
-  EXPECT_FALSE(history.caught_up_to(replica(10, "new")));
 }
 
 }  // namespace

@@ -69,6 +69,19 @@ TEST(SubmitQueue, BoundsAreExact) {
   while (!taken.commands.empty()) finish(queue, taken.commands.pop_front());
 }
 
+TEST(SubmitQueue, BytesMayBeFilledToTheLast) {
+  SubmitQueue queue{{9, 100}};
+  EXPECT_EQ(push(queue, std::string(60, 'x')), Verdict::kAcceptedFirst);
+  EXPECT_EQ(push(queue, std::string(40, 'x')), Verdict::kAccepted);
+  auto taken = queue.take();
+  finish(queue, taken.commands.pop_front());
+  EXPECT_EQ(push(queue, std::string(60, 'x')), Verdict::kAcceptedFirst);
+  EXPECT_EQ(push(queue, "x"), Verdict::kTooManyBytes);
+  finish(queue, taken.commands.pop_front());
+  taken = queue.close();
+  while (!taken.commands.empty()) finish(queue, taken.commands.pop_front());
+}
+
 TEST(SubmitQueue, TellsTheEarliestDeadline) {
   SubmitQueue queue{kWide};
   const auto at = [](int seconds) { return TimePoint{std::chrono::seconds{seconds}}; };
@@ -122,6 +135,21 @@ TEST(SubmitQueue, KeepsEveryCommandsBytesWhileItIsNeeded) {
   }
 }
 
+TEST(SubmitQueue, AUsedCommandForgetsItsPast) {
+  SubmitQueue queue{kWide};
+  for (int i = 0; i < 200; ++i) {  // More than are ever made.
+    static_cast<void>(push(queue, "a"));
+    auto taken = queue.take();
+    PendingCommand* const command = taken.commands.pop_front();
+    EXPECT_FALSE(command->was_unreadable || command->is_whole_script || command->is_in_bucket);
+    EXPECT_EQ(command->place, PendingCommand::Place::kWaiting);
+    EXPECT_EQ(command->script, nullptr);
+    command->was_unreadable = command->is_whole_script = true;
+    command->place = PendingCommand::Place::kReturned;
+    finish(queue, command);
+  }
+}
+
 TEST(SubmitQueue, APinnedChunkOutlivesItsCommand) {
   SubmitQueue queue{kWide};
   const std::string large(100'000, 'x');
@@ -132,8 +160,12 @@ TEST(SubmitQueue, APinnedChunkOutlivesItsCommand) {
   const char* const bytes = command->bytes;
   pin(chunk);
   finish(queue, command);
+  // Whoever is given its memory now would write over it.
+  static_cast<void>(push(queue, std::string(large.size(), 'y')));
   EXPECT_EQ(std::string_view(bytes, large.size()), large);
   unpin(chunk);
+  taken = queue.take();
+  finish(queue, taken.commands.pop_front());
 }
 
 TEST(SubmitQueue, TakesFromManyThreadsEachInItsOrder) {

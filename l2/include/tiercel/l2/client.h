@@ -24,6 +24,10 @@
 //                        client dials on: a certificate, say, may be renewed;
 //   kDeadlineExceeded    it may have been executed: the outcome is unknown (Retry::kSafe commands
 //                        answer kUnavailable instead: running them changes nothing);
+//   kProtocol            a Retry::kSafe command, sent twice: each time what came in the place of
+//   its
+//                        reply could not be read (not RESP2; nested, or larger, than is accepted),
+//                        which ends the connection and would again;
 //   kOverloaded          the queue is full; at once, on the submitting thread;
 //   kClosed              the client was closed.
 // READONLY, LOADING, MASTERDOWN and NOREPLICAS replies mean that nothing ran: such a command waits
@@ -177,7 +181,8 @@ class Client {
   [[nodiscard]] std::optional<Error> stream_trouble() const;
   [[nodiscard]] ClientStats stats() const;
   // Any thread. The Sentinels, configured and learned; all with trouble: the client goes on with
-  // the master that it knows, and cannot follow a failover. Empty for a fixed server.
+  // the master that it knows, and cannot follow a failover. Empty for a fixed server, and in a
+  // child of fork().
   [[nodiscard]] std::vector<SentinelStatus> sentinels() const;
 
   // Not on the loop thread. Answers every waiting command with kClosed (sent ones of
@@ -185,7 +190,8 @@ class Client {
   // and no observer call comes. Idempotent.
   void close();
   // Any thread. The same without waiting; `done` runs on the loop thread when all is closed, and
-  // may destroy the client. The way to close on a loop that the user runs.
+  // may destroy the client. The way to close on a loop that the user runs. In a child of fork()
+  // nothing is closed, and `done` never runs.
   void close_then(UniqueFunction<void()> done);
 
  private:
