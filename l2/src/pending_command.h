@@ -90,6 +90,7 @@ struct PendingCommand {
   TimePoint sent_at{};
   std::uint64_t sequence = 0;  // Order of submission.
   Retry retry = Retry::kIfNotSent;
+  bool is_call = false;          // Somebody blocks for the answer.
   bool is_whole_script = false;  // Sent as EVAL.
   // Empty once answered. An answered command stays in flight, as a tombstone, until its late reply
   // has come, so that replies and commands stay in step.

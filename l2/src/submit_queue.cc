@@ -55,6 +55,8 @@ void SubmitQueue::add_commands() {
 
 SubmitQueue::Taken SubmitQueue::take_locked() {
   Taken taken;
+  // In the same moment, or a direct call could overtake what is taken.
+  if (!submitted_.empty()) recall_locked();
   taken.commands.splice_back(submitted_);
   taken.deadline_min = std::exchange(deadline_min_, TimePoint::max());
   free_commands_.splice_back(returned_commands_);
@@ -107,12 +109,108 @@ void SubmitQueue::dispose(WriteChunk* chunk) noexcept {
 
 std::uint64_t SubmitQueue::submitted() const {
   MutexLock lock{mutex_};
-  return added_commands_;
+  return last_sequence_;
 }
 
 std::size_t SubmitQueue::waiting() const {
   MutexLock lock{mutex_};
   return added_commands_ - released_commands_.load(std::memory_order_relaxed);
+}
+
+std::uint64_t SubmitQueue::direct_calls() const {
+  MutexLock lock{mutex_};
+  return direct_calls_;
+}
+
+// What the loop lends it has nothing in flight on, so that one command more is within the bounds.
+std::optional<LentSocket> SubmitQueue::borrow(std::size_t bytes) {
+  MutexLock lock{mutex_};
+  if (loan_ != LoanState::kOffered || !submitted_.empty()) return std::nullopt;
+  loan_ = LoanState::kBorrowed;
+  was_borrowed_ = true;
+  borrower_sequence_ = ++last_sequence_;
+  ++added_commands_;
+  added_bytes_ += bytes;
+  return lent_;
+}
+
+// It is charged no longer.
+void SubmitQueue::count_direct_call(std::size_t bytes) {
+  ++direct_calls_;
+  --added_commands_;
+  added_bytes_ -= bytes;
+}
+
+bool SubmitQueue::give_back(std::size_t bytes) {
+  MutexLock lock{mutex_};
+  if (loan_ != LoanState::kBorrowed) return false;
+  loan_ = LoanState::kOffered;
+  count_direct_call(bytes);
+  return true;
+}
+
+void SubmitQueue::begin_return() {
+  MutexLock lock{mutex_};
+  loan_ = LoanState::kReturning;
+}
+
+void SubmitQueue::return_socket(std::size_t bytes) {
+  MutexLock lock{mutex_};
+  count_direct_call(bytes);
+  end_loan({});
+}
+
+void SubmitQueue::return_unanswered(const Request& request, std::string_view command,
+                                    ViewCallback& callback, TimePoint sent_at,
+                                    const HandBack& how) {
+  MutexLock lock{mutex_};
+  char* const bytes = reserve(command.size());
+  std::memcpy(bytes, command.data(), command.size());
+  PendingCommand* const pending = make_command(request, tail_, bytes, callback);
+  pending->sequence = borrower_sequence_;
+  pending->sent_at = sent_at;
+  end_loan({pending, how});
+}
+
+void SubmitQueue::end_loan(const Returned& returned) {
+  returned_ = returned;
+  loan_ = LoanState::kReturned;
+  loan_ended_.notify_one();
+}
+
+bool SubmitQueue::offer(const LentSocket& socket) {
+  MutexLock lock{mutex_};
+  if (!submitted_.empty()) return false;
+  lent_ = socket;
+  loan_ = LoanState::kOffered;
+  was_borrowed_ = true;  // It gets its time.
+  return true;
+}
+
+LoanState SubmitQueue::recall_locked() {
+  if (loan_ == LoanState::kOffered) loan_ = LoanState::kNone;
+  if (loan_ == LoanState::kBorrowed) loan_ = LoanState::kWanted;
+  return loan_;
+}
+
+LoanState SubmitQueue::recall() {
+  MutexLock lock{mutex_};
+  return recall_locked();
+}
+
+LoanState SubmitQueue::recall_if_unused() {
+  MutexLock lock{mutex_};
+  return std::exchange(was_borrowed_, false) ? loan_ : recall_locked();
+}
+
+std::optional<SubmitQueue::Returned> SubmitQueue::collect(bool is_patient) {
+  MutexLock lock{mutex_};
+  while (loan_ == LoanState::kReturning || (is_patient && loan_ == LoanState::kWanted)) {
+    loan_ended_.wait(mutex_);
+  }
+  if (loan_ != LoanState::kReturned) return std::nullopt;
+  loan_ = LoanState::kNone;
+  return returned_;
 }
 
 }  // namespace tiercel::l2

@@ -108,6 +108,7 @@ struct ClientStats {
   std::uint64_t connects_failed = 0;     // Attempts that failed, finding the master included.
   std::uint64_t master_changes = 0;      // The master's address changed.
   std::size_t commands_waiting = 0;      // Queued and in flight now.
+  std::uint64_t direct_calls = 0;        // Blocking calls that went round the loop.
 };
 
 // One Sentinel, as the client sees it.
@@ -162,7 +163,9 @@ class Client {
   [[nodiscard]] CommandAwaitable execute(Command command, TimePoint deadline);
 
   // Blocking. Errors: as above; kInvalidArgument when called on the loop thread, where it could
-  // never return.
+  // never return. Where one thread calls and nothing else is going on, the calls after the first
+  // few are made on that thread's own time, straight on the socket: no trip through the loop
+  // (docs/design/l2.md, "Direct calls"). What is promised stays the same.
   Result<Reply> call(Command command, TimePoint deadline);
 
   // Loop thread only. Sends a ping with this token (no spaces, at most 64 bytes) on S if S is up.
@@ -195,7 +198,7 @@ class Client {
   // The error, if it is refused at once; the callback is then still the caller's.
   template <typename Callback>
   [[nodiscard]] std::optional<Error> try_submit(Command& command, TimePoint deadline,
-                                                Callback& callback);
+                                                Callback& callback, bool is_call = false);
   template <typename Callback, typename Write>
   [[nodiscard]] std::optional<Error> try_submit_written(std::size_t bytes, Retry retry,
                                                         TimePoint deadline, Callback& callback,
