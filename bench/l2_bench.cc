@@ -37,6 +37,8 @@
 namespace tiercel::bench {
 namespace {
 
+using Handover = Ours::Handover;
+
 constexpr int kExitWrongOptions = 2;
 
 constexpr std::size_t kSmallBytes = 100;
@@ -141,14 +143,28 @@ void add_pipelined_tasks(std::vector<Task>& tasks, Arena& arena) {
   add({reference, yardstick.command_line()},
       [&arena, yardstick](Duration time) { return run_yardstick(arena, yardstick, time); });
   add({.name = "get512_1thread",
-       .about = "one thread submits, up to 512 in flight, answers by callback; 64 more for each 64 "
-                "answered",
+       .about =
+           "one thread, up to 512 in flight, answers by callback; a Pipeline of 64 more for each "
+           "64 answered",
        .figure = "l2_get512_1thread_vs_redis_benchmark"},
-      [&arena](Duration time) { return arena.ours->get_by_threads(1, kInFlight, time); });
+      [&arena](Duration time) {
+        return arena.ours->get_by_threads(1, kInFlight, Handover::kTogether, time);
+      });
   add({.name = "get512_2threads",
        .about = "the same by two threads on one client, up to 256 in flight each",
        .figure = "l2_get512_2threads_vs_redis_benchmark"},
-      [&arena](Duration time) { return arena.ours->get_by_threads(2, kInFlight / 2, time); });
+      [&arena](Duration time) {
+        return arena.ours->get_by_threads(2, kInFlight, Handover::kTogether, time);
+      });
+  add({.name = "get512_1thread_single", .about = "as get512_1thread, each GET submitted by itself"},
+      [&arena](Duration time) {
+        return arena.ours->get_by_threads(1, kInFlight, Handover::kSingly, time);
+      });
+  add({.name = "get512_2threads_single",
+       .about = "as get512_2threads, each GET submitted by itself"},
+      [&arena](Duration time) {
+        return arena.ours->get_by_threads(2, kInFlight, Handover::kSingly, time);
+      });
   add({.name = "get512_coroutines",
        .about = "512 coroutines on the loop thread, one GET after the other in each",
        .figure = "l2_get512_coroutines_vs_redis_benchmark"},
@@ -165,7 +181,7 @@ void add_pipelined_tasks(std::vector<Task>& tasks, Arena& arena) {
     if (in_flight != kInFlight) {
       add({.name = "get" + count + "_1thread", .about = "as get512_1thread, up to " + count},
           [&arena, in_flight](Duration time) {
-            return arena.ours->get_by_threads(1, in_flight, time);
+            return arena.ours->get_by_threads(1, in_flight, Handover::kTogether, time);
           });
     }
     add({.name = "hiredis_async" + count,
@@ -186,7 +202,8 @@ void add_large_tasks(std::vector<Task>& tasks, Arena& arena) {
                           .about = "values of 16 KiB; as get512_1thread, up to 64",
                           .yardstick = reference},
                          [&arena](Duration time) {
-                           return arena.ours_large->get_by_threads(1, kLargeInFlight, time);
+                           return arena.ours_large->get_by_threads(1, kLargeInFlight,
+                                                                   Handover::kTogether, time);
                          }));
   tasks.push_back(single({.name = "hiredis_async64_16k",
                           .about = "values of 16 KiB; as hiredis_async512, with 64",

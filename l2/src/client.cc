@@ -50,7 +50,9 @@ Error Client::Core::refusal(SubmitQueue::Verdict verdict) {
   using Verdict = SubmitQueue::Verdict;
   if (verdict == Verdict::kClosed) return closed("the client is closed");
   if (verdict == Verdict::kTooLarge) {
-    return invalid_argument("the command is larger than queue_bytes_max, it can never be sent");
+    return invalid_argument(
+        "the command is larger than queue_bytes_max, or the pipeline longer than "
+        "queue_commands_max: it can never be sent");
   }
   counters_.commands_overloaded.fetch_add(1, std::memory_order_relaxed);
   const RedisOptions& redis = config_.redis;
@@ -246,7 +248,7 @@ std::optional<Error> Client::try_submit(Command& command, TimePoint deadline, Ca
 }
 
 template <typename Callback>
-void Client::submit_any(Command command, TimePoint deadline, Callback callback) {
+void Client::submit_any(Command& command, TimePoint deadline, Callback& callback) {
   TIERCEL_CHECK(static_cast<bool>(callback));
   if (auto refused = try_submit(command, deadline, callback)) callback(std::move(*refused));
 }
@@ -254,7 +256,7 @@ void Client::submit_any(Command command, TimePoint deadline, Callback callback) 
 template <typename Callback>
 void Client::submit_any_script(const Script& script, std::span<const std::string_view> keys,
                                std::span<const std::string_view> arguments, Retry retry,
-                               TimePoint deadline, Callback callback) {
+                               TimePoint deadline, Callback& callback) {
   TIERCEL_CHECK(static_cast<bool>(callback));
   const ScriptRequest words{script, keys, arguments};
   auto refused = core_->try_submit(
@@ -264,23 +266,34 @@ void Client::submit_any_script(const Script& script, std::span<const std::string
 }
 
 void Client::submit(Command command, TimePoint deadline, ReplyCallback callback) {
-  submit_any(std::move(command), deadline, std::move(callback));
+  submit_any(command, deadline, callback);
 }
 
 void Client::submit_view(Command command, TimePoint deadline, ViewCallback callback) {
-  submit_any(std::move(command), deadline, std::move(callback));
+  submit_any(command, deadline, callback);
 }
 
 void Client::submit_script(const Script& script, std::span<const std::string_view> keys,
                            std::span<const std::string_view> arguments, Retry retry,
                            TimePoint deadline, ReplyCallback callback) {
-  submit_any_script(script, keys, arguments, retry, deadline, std::move(callback));
+  submit_any_script(script, keys, arguments, retry, deadline, callback);
 }
 
 void Client::submit_script_view(const Script& script, std::span<const std::string_view> keys,
                                 std::span<const std::string_view> arguments, Retry retry,
                                 TimePoint deadline, ViewCallback callback) {
-  submit_any_script(script, keys, arguments, retry, deadline, std::move(callback));
+  submit_any_script(script, keys, arguments, retry, deadline, callback);
+}
+
+void Client::submit_pipeline(Pipeline& pipeline, TimePoint deadline, PipelineCallback each) {
+  TIERCEL_CHECK(static_cast<bool>(each));
+  if (pipeline.empty()) return;
+  const std::size_t count = pipeline.size();
+  auto answers = std::make_unique<PipelineAnswers>(std::move(each), count);
+  const auto refused = core_->try_submit(pipeline, deadline, answers.get());
+  if (!refused) return static_cast<void>(answers.release());
+  pipeline.clear();
+  for (std::size_t i = 0; i < count; ++i) answers->each(i, *refused);
 }
 
 bool CommandAwaitable::await_suspend(std::coroutine_handle<> waiter) {

@@ -50,9 +50,7 @@ void DataLink::watch_loan() {
   loan_timer_ = host().loop().run_after(kLoanIdleMax, [this] {
     loan_timer_ = 0;
     switch (queue_.recall_if_unused()) {
-      case LoanState::kNone:
-        end_loan({});
-        return connection().take_back({});
+      case LoanState::kNone: end_loan({}); return connection().take_back({});
       case LoanState::kWanted: kick_.give(); break;
       default: break;
     }

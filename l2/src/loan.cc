@@ -55,8 +55,7 @@ std::optional<HandBack> exchange(const LentSocket& lent, std::string_view comman
   const Received before = receive(lent);
   if (before.bytes > 0 || before.failure != 0) return HandBack{.failure = before.failure};
 
-  const ssize_t sent =
-      ::send(lent.fd, command.data(), command.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  const ssize_t sent = ::send(lent.fd, command.data(), command.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   if (sent < 0) {
     const bool is_full = errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
     return HandBack{.failure = is_full ? 0 : -errno};

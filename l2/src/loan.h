@@ -16,7 +16,7 @@ namespace tiercel::l2 {
 
 // What is lent. Nothing is in flight on the socket, and the parser is empty.
 struct LentSocket {
-  int fd = -1;  // Does not block.
+  int fd = -1;       // Does not block.
   int kick_fd = -1;  // Readable: the loop wants it back.
   RespParser* parser = nullptr;
 };

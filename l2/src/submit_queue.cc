@@ -19,22 +19,46 @@ SubmitQueue::~SubmitQueue() {
   for (WriteChunk* chunks : {tail_, sealed_, free_chunks_, returned_chunks_}) delete_chunks(chunks);
 }
 
-SubmitQueue::Verdict SubmitQueue::admit(const Request& request) {
-  if (request.bytes > bounds_.bytes_max) return Verdict::kTooLarge;
+SubmitQueue::Verdict SubmitQueue::admit(std::size_t commands, std::size_t bytes) {
+  if (bytes > bounds_.bytes_max || commands > bounds_.commands_max) return Verdict::kTooLarge;
   if (is_closed_) return Verdict::kClosed;
-  if (added_commands_ - seen_released_commands_ >= bounds_.commands_max) {
+  if (added_commands_ - seen_released_commands_ + commands > bounds_.commands_max) {
     seen_released_commands_ = released_commands_.load(std::memory_order_relaxed);
-    if (added_commands_ - seen_released_commands_ >= bounds_.commands_max) {
+    if (added_commands_ - seen_released_commands_ + commands > bounds_.commands_max) {
       return Verdict::kTooManyCommands;
     }
   }
-  if (added_bytes_ - seen_released_bytes_ + request.bytes > bounds_.bytes_max) {
+  if (added_bytes_ - seen_released_bytes_ + bytes > bounds_.bytes_max) {
     seen_released_bytes_ = released_bytes_.load(std::memory_order_relaxed);
-    if (added_bytes_ - seen_released_bytes_ + request.bytes > bounds_.bytes_max) {
+    if (added_bytes_ - seen_released_bytes_ + bytes > bounds_.bytes_max) {
       return Verdict::kTooManyBytes;
     }
   }
   return Verdict::kAccepted;
+}
+
+SubmitQueue::Verdict SubmitQueue::push_pipeline(Pipeline& pipeline, TimePoint deadline,
+                                                PipelineAnswers* answers) {
+  MutexLock lock{mutex_};
+  if (const Verdict verdict = admit(pipeline.size(), pipeline.chunk_->used);
+      verdict != Verdict::kAccepted) {
+    return verdict;
+  }
+  WriteChunk* const chunk = std::exchange(pipeline.chunk_, nullptr);
+  chunk->added = chunk->added_final = static_cast<std::uint32_t>(pipeline.size());
+  const bool is_first = submitted_.empty();
+  const char* bytes = chunk->bytes();
+  std::size_t index = 0;
+  for (const Pipeline::Part& part : pipeline.parts_) {
+    PendingCommand* const command = make_command(
+        {.bytes = part.bytes, .retry = part.retry, .deadline = deadline, .script = nullptr}, chunk,
+        bytes);
+    command->answer.set(answers, index++);
+    enqueue(command);
+    bytes += part.bytes;
+  }
+  pipeline.parts_.clear();
+  return is_first ? Verdict::kAcceptedFirst : Verdict::kAccepted;
 }
 
 void SubmitQueue::replace_tail() {
@@ -166,7 +190,8 @@ void SubmitQueue::return_unanswered(const Request& request, std::string_view com
   MutexLock lock{mutex_};
   char* const bytes = reserve(command.size());
   std::memcpy(bytes, command.data(), command.size());
-  PendingCommand* const pending = make_command(request, tail_, bytes, callback);
+  PendingCommand* const pending = make_command(request, tail_, bytes);
+  pending->answer.set(std::move(callback));
   pending->sequence = borrower_sequence_;
   pending->sent_at = sent_at;
   end_loan({pending, how});

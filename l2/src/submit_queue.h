@@ -76,6 +76,11 @@ class SubmitQueue {
   [[nodiscard]] Verdict push_own(const Request& request, Callback& callback, OwnChunk& chunk)
       TIERCEL_EXCLUDES(mutex_);
 
+  // All commands of a pipeline, or none. `answers` has been made for them, and is theirs when they
+  // are accepted; the pipeline is then empty.
+  [[nodiscard]] Verdict push_pipeline(Pipeline& pipeline, TimePoint deadline,
+                                      PipelineAnswers* answers) TIERCEL_EXCLUDES(mutex_);
+
   // The direct calls, any thread. The socket, if it is on offer; the caller then has a command's
   // place under the bounds, and one of the two ways to end the loan is its last touch of the queue.
   [[nodiscard]] std::optional<LentSocket> borrow(std::size_t bytes) TIERCEL_EXCLUDES(mutex_);
@@ -144,7 +149,7 @@ class SubmitQueue {
     // Written by this thread only.
     count.store(count.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
   }
-  [[nodiscard]] Verdict admit(const Request& request) TIERCEL_REQUIRES(mutex_);
+  [[nodiscard]] Verdict admit(std::size_t commands, std::size_t bytes) TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] char* reserve(std::size_t bytes) TIERCEL_REQUIRES(mutex_) {
     if (tail_ == nullptr || tail_->capacity - tail_->used < bytes) replace_tail();
     char* const at = tail_->bytes() + tail_->used;
@@ -155,10 +160,10 @@ class SubmitQueue {
   template <typename Callback>
   [[nodiscard]] Verdict append(const Request& request, WriteChunk* chunk, const char* bytes,
                                Callback& callback) TIERCEL_REQUIRES(mutex_);
-  template <typename Callback>
   [[nodiscard]] PendingCommand* make_command(const Request& request, WriteChunk* chunk,
-                                             const char* bytes, Callback& callback)
-      TIERCEL_REQUIRES(mutex_);
+                                             const char* bytes) TIERCEL_REQUIRES(mutex_);
+  // Charged, and at the end of what is submitted.
+  void enqueue(PendingCommand* command) TIERCEL_REQUIRES(mutex_);
   LoanState recall_locked() TIERCEL_REQUIRES(mutex_);
   void count_direct_call(std::size_t bytes) TIERCEL_REQUIRES(mutex_);
   void end_loan(const Returned& returned) TIERCEL_REQUIRES(mutex_);
@@ -214,7 +219,8 @@ SubmitQueue::Verdict SubmitQueue::push(const Request& request, Callback& callbac
     return push_own(request, callback, chunk);
   }
   MutexLock lock{mutex_};
-  if (const Verdict verdict = admit(request); verdict != Verdict::kAccepted) return verdict;
+  if (const Verdict verdict = admit(1, request.bytes); verdict != Verdict::kAccepted)
+    return verdict;
   char* const bytes = reserve(request.bytes);
   write(bytes);
   return append(request, tail_, bytes, callback);
@@ -224,7 +230,8 @@ template <typename Callback>
 SubmitQueue::Verdict SubmitQueue::push_own(const Request& request, Callback& callback,
                                            OwnChunk& chunk) {
   MutexLock lock{mutex_};
-  if (const Verdict verdict = admit(request); verdict != Verdict::kAccepted) return verdict;
+  if (const Verdict verdict = admit(1, request.bytes); verdict != Verdict::kAccepted)
+    return verdict;
   chunk->added = 1;
   chunk->added_final = 1;
   WriteChunk* const own = chunk.release();
@@ -234,19 +241,15 @@ SubmitQueue::Verdict SubmitQueue::push_own(const Request& request, Callback& cal
 template <typename Callback>
 SubmitQueue::Verdict SubmitQueue::append(const Request& request, WriteChunk* chunk,
                                          const char* bytes, Callback& callback) {
-  PendingCommand* const command = make_command(request, chunk, bytes, callback);
-  command->sequence = ++last_sequence_;
-  ++added_commands_;
-  added_bytes_ += request.bytes;
-  if (request.deadline < deadline_min_) deadline_min_ = request.deadline;
+  PendingCommand* const command = make_command(request, chunk, bytes);
+  command->answer.set(std::move(callback));
   const bool is_first = submitted_.empty();
-  submitted_.push_back(command);
+  enqueue(command);
   return is_first ? Verdict::kAcceptedFirst : Verdict::kAccepted;
 }
 
-template <typename Callback>
-PendingCommand* SubmitQueue::make_command(const Request& request, WriteChunk* chunk,
-                                          const char* bytes, Callback& callback) {
+inline PendingCommand* SubmitQueue::make_command(const Request& request, WriteChunk* chunk,
+                                                 const char* bytes) {
   if (free_commands_.empty()) add_commands();
   PendingCommand* const command = free_commands_.pop_front();
   command->chunk = chunk;
@@ -258,8 +261,15 @@ PendingCommand* SubmitQueue::make_command(const Request& request, WriteChunk* ch
   command->retry = request.retry;
   command->is_call = request.is_call;
   command->is_whole_script = false;
-  command->answer.set(std::move(callback));
   return command;
+}
+
+inline void SubmitQueue::enqueue(PendingCommand* command) {
+  command->sequence = ++last_sequence_;
+  ++added_commands_;
+  added_bytes_ += command->charged_bytes;
+  if (command->deadline < deadline_min_) deadline_min_ = command->deadline;
+  submitted_.push_back(command);
 }
 
 }  // namespace tiercel::l2

@@ -90,7 +90,8 @@ TEST_F(ClientDirect, ACallSeesWhatItsThreadHasSubmittedBefore) {
     for (int n = 0; i % 10 == 0 && n < 10; ++n) EXPECT_EQ(text_of({"ECHO", "warm"}), "warm");
     std::vector<Pending> writes;
     for (int n = 0; n <= i % 3; ++n) {
-      writes.push_back(send(Retry::kIfNotSent, {"SET", "k", std::to_string(i) + ":" + std::to_string(n)}));
+      writes.push_back(
+          send(Retry::kIfNotSent, {"SET", "k", std::to_string(i) + ":" + std::to_string(n)}));
     }
     EXPECT_EQ(text_of({"GET", "k"}), std::to_string(i) + ":" + std::to_string(i % 3));
     for (const Pending& write : writes) EXPECT_TRUE(write.get());

@@ -2,8 +2,8 @@
 
 #include "loan.h"
 
-#include <poll.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <uv.h>
@@ -30,8 +30,7 @@ class Loan : public ::testing::Test {
     lent_ = {near_.get(), kick_.fd(), &parser_};
   }
   void say(std::string_view bytes) {
-    ASSERT_EQ(::write(far_.get(), bytes.data(), bytes.size()),
-              static_cast<ssize_t>(bytes.size()));
+    ASSERT_EQ(::write(far_.get(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
   }
   // What has arrived there until now.
   std::string heard() {

@@ -54,6 +54,7 @@
 #include "tiercel/l2/command.h"
 #include "tiercel/l2/event_loop.h"
 #include "tiercel/l2/options.h"
+#include "tiercel/l2/pipeline.h"
 #include "tiercel/l2/reply.h"
 
 namespace tiercel::l2 {
@@ -126,6 +127,9 @@ using ReplyCallback = UniqueFunction<void(Result<Reply>)>;
 // The reply where it stands in the read buffer: valid during the call only.
 using ViewCallback = UniqueFunction<void(Result<ReplyView>)>;
 
+// One command's answer of a Pipeline: its index, counted from 0 in the order of adding.
+using PipelineCallback = UniqueFunction<void(std::size_t, Result<ReplyView>)>;
+
 class CommandAwaitable;
 
 class Client {
@@ -148,6 +152,11 @@ class Client {
   void submit_script_view(const Script& script, std::span<const std::string_view> keys,
                           std::span<const std::string_view> arguments, Retry retry,
                           TimePoint deadline, ViewCallback callback);
+
+  // The commands of a pipeline, handed over together: pipeline.h. `each` is called once for every
+  // command, as it is answered. Afterwards the pipeline is empty, and can be filled again. Any
+  // thread.
+  void submit_pipeline(Pipeline& pipeline, TimePoint deadline, PipelineCallback each);
 
   // Many keys in one call and with one answer: batch.h. Any thread.
   void get_many(std::span<const std::string_view> keys, TimePoint deadline, GetManyCallback done);
@@ -204,11 +213,11 @@ class Client {
                                                         TimePoint deadline, Callback& callback,
                                                         Write&& write);
   template <typename Callback>
-  void submit_any(Command command, TimePoint deadline, Callback callback);
+  void submit_any(Command& command, TimePoint deadline, Callback& callback);
   template <typename Callback>
   void submit_any_script(const Script& script, std::span<const std::string_view> keys,
                          std::span<const std::string_view> arguments, Retry retry,
-                         TimePoint deadline, Callback callback);
+                         TimePoint deadline, Callback& callback);
   std::shared_ptr<Core> core_;
 };
 
