@@ -73,13 +73,14 @@ void Client::Core::wake() {
 bool Client::Core::try_directly(std::string_view command, Retry retry, TimePoint deadline,
                                 ViewCallback& callback) {
   if (loop_.is_forked() || command.size() > SubmitQueue::kSharedBytesMax) return false;
-  const auto lent = queue_.borrow(command.size());
+  const TimePoint begin = Clock::system().now();
+  const auto lent = queue_.borrow(command.size(), begin);
   if (!lent) return false;
   const TimePoint now = clock().now();
   const Duration patience = std::min<Duration>(deadline - now, kLoanMax);
   // A deadline that has passed is for the loop to tell.
-  const auto handed_back =
-      patience > Duration{0} ? exchange(*lent, command, patience) : std::optional{HandBack{}};
+  const auto handed_back = patience > Duration{0} ? exchange(*lent, command, begin, patience)
+                                                  : std::optional{HandBack{}};
   if (!handed_back) {
     callback(lent->parser->view());
     // What the server has sent beyond the reply is for the loop to judge.

@@ -48,12 +48,14 @@ bool await_input(const LentSocket& lent, Duration patience) noexcept {
 
 }  // namespace
 
-std::optional<HandBack> exchange(const LentSocket& lent, std::string_view command,
+std::optional<HandBack> exchange(const LentSocket& lent, std::string_view command, TimePoint now,
                                  Duration patience) {
   // What is there already is no answer to this command; and a server that has closed the connection
   // must not cost a write its certain outcome.
-  const Received before = receive(lent);
-  if (before.bytes > 0 || before.failure != 0) return HandBack{.failure = before.failure};
+  if (!lent.is_fresh) {
+    const Received before = receive(lent);
+    if (before.bytes > 0 || before.failure != 0) return HandBack{.failure = before.failure};
+  }
 
   const ssize_t sent = ::send(lent.fd, command.data(), command.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   if (sent < 0) {
@@ -63,10 +65,9 @@ std::optional<HandBack> exchange(const LentSocket& lent, std::string_view comman
   HandBack how{.written = static_cast<std::size_t>(sent)};
   if (how.written < command.size()) return how;
 
-  const TimePoint until = Clock::system().now() + patience;
+  const TimePoint until = now + patience;
   while (await_input(lent, patience)) {
-    const Received now = receive(lent);
-    how.failure = now.failure;
+    how.failure = receive(lent).failure;
     if (how.failure != 0) return how;
     switch (lent.parser->parse()) {
       case RespParser::Outcome::kMore:

@@ -19,6 +19,8 @@ struct LentSocket {
   int fd = -1;       // Does not block.
   int kick_fd = -1;  // Readable: the loop wants it back.
   RespParser* parser = nullptr;
+  // It was used a moment ago, as if the loop had just read it: no use in looking what has come.
+  bool is_fresh = false;
 };
 
 enum class LoanState : std::uint8_t {
@@ -39,9 +41,9 @@ struct HandBack {
 
 // Sends the command and waits for its reply, then parser->view(); or says how far it came, when
 // something is not as usual: the server is slow (`patience`) or gone, the loop wants the socket
-// back, an error reply. Any thread, the borrower's.
+// back, an error reply. `now`: on Clock::system(). Any thread, the borrower's.
 [[nodiscard]] std::optional<HandBack> exchange(const LentSocket& lent, std::string_view command,
-                                               Duration patience);
+                                               TimePoint now, Duration patience);
 
 // By which the loop gets a borrower out of its wait. Loop thread only; the fd is for poll().
 class Kick {

@@ -8,6 +8,12 @@
 namespace tiercel::l2 {
 namespace {
 
+// Since the last direct call began: what the peer has done since then, the loop might not have seen
+// in time either.
+constexpr Duration kFreshMax = std::chrono::microseconds{100};
+// In a row; so that a stream that is out of step is found to be so, also when calls never pause.
+constexpr int kFreshCallsMax = 7;
+
 void delete_chunks(WriteChunk* chunk) noexcept {
   while (chunk != nullptr) DeleteChunk{}(std::exchange(chunk, chunk->next));
 }
@@ -147,7 +153,7 @@ std::uint64_t SubmitQueue::direct_calls() const {
 }
 
 // What the loop lends it has nothing in flight on, so that one command more is within the bounds.
-std::optional<LentSocket> SubmitQueue::borrow(std::size_t bytes) {
+std::optional<LentSocket> SubmitQueue::borrow(std::size_t bytes, TimePoint now) {
   MutexLock lock{mutex_};
   if (loan_ != LoanState::kOffered || !submitted_.empty()) return std::nullopt;
   loan_ = LoanState::kBorrowed;
@@ -155,6 +161,9 @@ std::optional<LentSocket> SubmitQueue::borrow(std::size_t bytes) {
   borrower_sequence_ = ++last_sequence_;
   ++added_commands_;
   added_bytes_ += bytes;
+  const bool is_soon = now - std::exchange(borrowed_at_, now) < kFreshMax;
+  fresh_calls_ = is_soon && fresh_calls_ < kFreshCallsMax ? fresh_calls_ + 1 : 0;
+  lent_.is_fresh = fresh_calls_ > 0;
   return lent_;
 }
 
@@ -207,6 +216,7 @@ bool SubmitQueue::offer(const LentSocket& socket) {
   MutexLock lock{mutex_};
   if (!submitted_.empty()) return false;
   lent_ = socket;
+  borrowed_at_ = TimePoint{};
   loan_ = LoanState::kOffered;
   was_borrowed_ = true;  // It gets its time.
   return true;

@@ -83,7 +83,9 @@ class SubmitQueue {
 
   // The direct calls, any thread. The socket, if it is on offer; the caller then has a command's
   // place under the bounds, and one of the two ways to end the loan is its last touch of the queue.
-  [[nodiscard]] std::optional<LentSocket> borrow(std::size_t bytes) TIERCEL_EXCLUDES(mutex_);
+  // `now`: on Clock::system().
+  [[nodiscard]] std::optional<LentSocket> borrow(std::size_t bytes, TimePoint now)
+      TIERCEL_EXCLUDES(mutex_);
   // The command is answered, the socket as it was. False: the loop wants it back, see return_with.
   [[nodiscard]] bool give_back(std::size_t bytes) TIERCEL_EXCLUDES(mutex_);
   // In two steps: begin_return, then the loop is told, then return_… The other way round the loop
@@ -197,6 +199,8 @@ class SubmitQueue {
   LoanState loan_ TIERCEL_GUARDED_BY(mutex_) = LoanState::kNone;
   bool was_borrowed_ TIERCEL_GUARDED_BY(mutex_) = false;  // Since recall_if_unused.
   LentSocket lent_ TIERCEL_GUARDED_BY(mutex_);
+  TimePoint borrowed_at_ TIERCEL_GUARDED_BY(mutex_){};  // Last.
+  int fresh_calls_ TIERCEL_GUARDED_BY(mutex_) = 0;      // In a row.
   std::uint64_t borrower_sequence_ TIERCEL_GUARDED_BY(mutex_) = 0;
   std::uint64_t direct_calls_ TIERCEL_GUARDED_BY(mutex_) = 0;
   Returned returned_ TIERCEL_GUARDED_BY(mutex_);

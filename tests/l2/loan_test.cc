@@ -19,6 +19,11 @@ namespace {
 using namespace std::chrono_literals;
 using tiercel::testing::UniqueFd;
 
+std::optional<HandBack> exchange_on(const LentSocket& lent, std::string_view command,
+                                    Duration patience) {
+  return exchange(lent, command, Clock::system().now(), patience);
+}
+
 class Loan : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -56,7 +61,7 @@ class Loan : public ::testing::Test {
 
 TEST_F(Loan, AnswersAreReadWhateverThePieces) {
   std::thread server = answer_with("$5\r\nvalue\r\n");
-  EXPECT_FALSE(exchange(lent_, "command", 60s));
+  EXPECT_FALSE(exchange_on(lent_, "command", 60s));
   server.join();
   EXPECT_EQ(parser_.view().text(), "value");
   EXPECT_TRUE(parser_.is_empty());
@@ -65,7 +70,7 @@ TEST_F(Loan, AnswersAreReadWhateverThePieces) {
 
 TEST_F(Loan, ErrorRepliesAreLeftToTheLoop) {
   std::thread server = answer_with("-LOADING\r\n");
-  const auto how = exchange(lent_, "command", 60s);
+  const auto how = exchange_on(lent_, "command", 60s);
   server.join();
   ASSERT_TRUE(how);
   EXPECT_TRUE(how->has_reply);
@@ -75,7 +80,7 @@ TEST_F(Loan, ErrorRepliesAreLeftToTheLoop) {
 
 TEST_F(Loan, NothingIsSentAfterWhatCameUnasked) {
   say("+surplus\r\n");
-  const auto how = exchange(lent_, "command", 60s);
+  const auto how = exchange_on(lent_, "command", 60s);
   ASSERT_TRUE(how);
   EXPECT_EQ(how->written, 0u);
   EXPECT_FALSE(how->has_reply);
@@ -83,9 +88,16 @@ TEST_F(Loan, NothingIsSentAfterWhatCameUnasked) {
   EXPECT_EQ(heard(), "");
 }
 
+TEST_F(Loan, AFreshSocketIsNotLookedAt) {
+  lent_.is_fresh = true;
+  say("+early\r\n");
+  EXPECT_FALSE(exchange_on(lent_, "command", 60s));
+  EXPECT_EQ(parser_.view().text(), "early");
+}
+
 TEST_F(Loan, NothingIsSentAfterTheEnd) {
   ASSERT_EQ(::shutdown(far_.get(), SHUT_WR), 0);
-  const auto how = exchange(lent_, "command", 60s);
+  const auto how = exchange_on(lent_, "command", 60s);
   ASSERT_TRUE(how);
   EXPECT_EQ(how->written, 0u);
   EXPECT_EQ(how->failure, UV_EOF);
@@ -98,7 +110,7 @@ TEST_F(Loan, TheEndAfterTheCommandIsTold) {
     say("$5\r\nval");
     far_.reset();
   }};
-  const auto how = exchange(lent_, "command", 60s);
+  const auto how = exchange_on(lent_, "command", 60s);
   server.join();
   ASSERT_TRUE(how);
   EXPECT_EQ(how->written, 7u);
@@ -108,7 +120,7 @@ TEST_F(Loan, TheEndAfterTheCommandIsTold) {
 
 TEST_F(Loan, SaysHowMuchWasSent) {
   std::string command(1'000'000, 'x');
-  const auto how = exchange(lent_, command, 60s);
+  const auto how = exchange_on(lent_, command, 60s);
   ASSERT_TRUE(how);
   EXPECT_GT(how->written, 0u);
   EXPECT_LT(how->written, command.size());
@@ -116,20 +128,20 @@ TEST_F(Loan, SaysHowMuchWasSent) {
   while (all.size() < how->written) all += heard();
   EXPECT_EQ(all.size(), how->written);
   // Full: nothing is sent.
-  while (exchange(lent_, command, 60s)->written > 0) continue;
+  while (exchange_on(lent_, command, 60s)->written > 0) continue;
 }
 
 TEST_F(Loan, PatienceAndAKickEndTheWait) {
-  auto how = exchange(lent_, "command", 1ms);
+  auto how = exchange_on(lent_, "command", 1ms);
   ASSERT_TRUE(how);
   EXPECT_EQ(how->written, 7u);
   EXPECT_EQ(how->failure, 0);
   kick_.give();
-  how = exchange(lent_, "command", 1h);
+  how = exchange_on(lent_, "command", 1h);
   ASSERT_TRUE(how);
   EXPECT_EQ(how->written, 7u);
   kick_.take_back();
-  EXPECT_TRUE(exchange(lent_, "command", 1ms));
+  EXPECT_TRUE(exchange_on(lent_, "command", 1ms));
 }
 
 }  // namespace

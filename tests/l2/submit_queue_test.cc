@@ -17,6 +17,7 @@ namespace tiercel::l2 {
 namespace {
 
 using Verdict = SubmitQueue::Verdict;
+constexpr TimePoint kNow{std::chrono::hours{1}};
 constexpr SubmitQueue::Bounds kWide{1 << 20, std::size_t{1} << 30};
 
 Verdict push(SubmitQueue& queue, std::string_view bytes, TimePoint deadline = TimePoint{}) {
@@ -138,10 +139,10 @@ TEST(SubmitQueue, APinnedChunkOutlivesItsCommand) {
 
 TEST(SubmitQueue, IsBorrowedFromOnlyWhenNothingIsToBeSentBefore) {
   SubmitQueue queue{{2, 100}};
-  EXPECT_FALSE(queue.borrow(1));
+  EXPECT_FALSE(queue.borrow(1, kNow));
   EXPECT_TRUE(queue.offer({}));
-  EXPECT_TRUE(queue.borrow(40));
-  EXPECT_FALSE(queue.borrow(1));
+  EXPECT_TRUE(queue.borrow(40, kNow));
+  EXPECT_FALSE(queue.borrow(1, kNow));
   // It has a place under the bounds.
   EXPECT_EQ(queue.waiting(), 1u);
   EXPECT_EQ(push(queue, std::string(61, 'x')), Verdict::kTooManyBytes);
@@ -149,25 +150,46 @@ TEST(SubmitQueue, IsBorrowedFromOnlyWhenNothingIsToBeSentBefore) {
   EXPECT_EQ(push(queue, "b"), Verdict::kTooManyCommands);
   EXPECT_TRUE(queue.give_back(40));
   EXPECT_EQ(queue.direct_calls(), 1u);
-  EXPECT_FALSE(queue.borrow(1));  // Something is submitted,
+  EXPECT_FALSE(queue.borrow(1, kNow));  // Something is submitted,
   auto taken = queue.take();
-  EXPECT_FALSE(queue.borrow(1));  // or taken and not yet sent.
+  EXPECT_FALSE(queue.borrow(1, kNow));  // or taken and not yet sent.
   EXPECT_EQ(queue.recall(), LoanState::kNone);
   EXPECT_FALSE(queue.collect(true));
   finish(queue, taken.commands.pop_front());
   EXPECT_EQ(push(queue, "c"), Verdict::kAcceptedFirst);
   EXPECT_FALSE(queue.offer({}));
-  EXPECT_FALSE(queue.borrow(1));
+  EXPECT_FALSE(queue.borrow(1, kNow));
   taken = queue.take();
   finish(queue, taken.commands.pop_front());
   EXPECT_EQ(queue.submitted(), 3u);
   EXPECT_EQ(queue.waiting(), 0u);
 }
 
+TEST(SubmitQueue, SaysWhetherTheSocketWasUsedAMomentAgo) {
+  using std::chrono_literals::operator""us;
+  SubmitQueue queue{kWide};
+  const auto is_fresh_at = [&queue](TimePoint now) {
+    const auto lent = queue.borrow(1, now);
+    EXPECT_TRUE(lent);
+    EXPECT_TRUE(queue.give_back(1));
+    return lent->is_fresh;
+  };
+  EXPECT_TRUE(queue.offer({}));
+  EXPECT_FALSE(is_fresh_at(kNow));
+  EXPECT_TRUE(is_fresh_at(kNow + 99us));
+  EXPECT_TRUE(is_fresh_at(kNow + 198us));
+  EXPECT_FALSE(is_fresh_at(kNow + 298us));
+  // Every eighth is looked at in any case.
+  for (int i = 1; i < 24; ++i) EXPECT_EQ(is_fresh_at(kNow + 298us), i % 8 != 0);
+  EXPECT_EQ(queue.recall(), LoanState::kNone);
+  EXPECT_TRUE(queue.offer({}));
+  EXPECT_FALSE(is_fresh_at(kNow + 299us));
+}
+
 TEST(SubmitQueue, ABorrowersCommandKeepsItsPlace) {
   SubmitQueue queue{kWide};
   EXPECT_TRUE(queue.offer({}));
-  EXPECT_TRUE(queue.borrow(4));
+  EXPECT_TRUE(queue.borrow(4, kNow));
   static_cast<void>(push(queue, "later"));
   auto taken = queue.take();
   EXPECT_EQ(queue.recall(), LoanState::kWanted);
@@ -198,11 +220,11 @@ TEST(SubmitQueue, IsRecalledWhenNobodyBorrows) {
   SubmitQueue queue{kWide};
   EXPECT_TRUE(queue.offer({}));
   EXPECT_EQ(queue.recall_if_unused(), LoanState::kOffered);
-  EXPECT_TRUE(queue.borrow(1));
+  EXPECT_TRUE(queue.borrow(1, kNow));
   EXPECT_EQ(queue.recall_if_unused(), LoanState::kBorrowed);
   EXPECT_TRUE(queue.give_back(1));
   EXPECT_EQ(queue.recall_if_unused(), LoanState::kNone);
-  EXPECT_FALSE(queue.borrow(1));
+  EXPECT_FALSE(queue.borrow(1, kNow));
 }
 
 TEST(SubmitQueue, TakesFromManyThreadsEachInItsOrder) {

@@ -109,7 +109,7 @@ struct ClientStats {
   std::uint64_t connects_failed = 0;     // Attempts that failed, finding the master included.
   std::uint64_t master_changes = 0;      // The master's address changed.
   std::size_t commands_waiting = 0;      // Queued and in flight now.
-  std::uint64_t direct_calls = 0;        // Blocking calls that went round the loop.
+  std::uint64_t direct_calls = 0;        // Blocking calls done without the loop.
 };
 
 // One Sentinel, as the client sees it.
