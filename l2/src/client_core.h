@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -44,6 +45,15 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   template <typename Callback>
   [[nodiscard]] std::optional<Error> try_submit(const SubmitQueue::Request& request,
                                                 Callback& callback, OwnChunk chunk);
+  [[nodiscard]] std::optional<Error> try_submit(Pipeline& pipeline, TimePoint deadline,
+                                                PipelineAnswers* answers) {
+    if (loop_.is_forked()) return forked();
+    return conclude(queue_.push_pipeline(pipeline, deadline, answers));
+  }
+  // Sends the command and reads its reply on this thread, if the connection is on offer. False: it
+  // is not, and nothing has happened. True: the callback was called, or will be by the loop.
+  [[nodiscard]] bool try_directly(std::string_view command, Retry retry, TimePoint deadline,
+                                  ViewCallback& callback);
   void begin_close(UniqueFunction<void()> done) TIERCEL_EXCLUDES(closed_mutex_);
   void close() TIERCEL_EXCLUDES(closed_mutex_);
 

@@ -76,6 +76,7 @@ DataLink::DataLink(Host& host)
 DataLink::~DataLink() = default;
 
 void DataLink::accept() {
+  collect();
   take();
   flush();
 }
@@ -185,7 +186,7 @@ void DataLink::link_drained() { flush(); }
 void DataLink::link_read_end(bool more) {
   take();
   flush();
-  if (more) return;
+  if (more || lend()) return;
   std::this_thread::yield();
   take();
   flush();
@@ -196,6 +197,7 @@ void DataLink::flush() {
   if (is_reordering_ && !in_flight_.empty()) return;
   is_reordering_ = false;
   if (returned_.empty() && waiting_.empty()) return;
+  if (is_lent_ && !recall()) return;  // Goes on when it is back.
   const TimePoint now = host().clock().now();
   overdue_left_ = kExpiredPerTurn;
   while (!connection().write_busy()) {
@@ -209,6 +211,7 @@ void DataLink::flush() {
       in_flight_.push_back(command);
     }
     if (batch.is_empty()) break;
+    count_lonely_call(in_flight_.size());
     connection().write(batch.slices());
   }
 }
@@ -361,6 +364,8 @@ void DataLink::begin_drain(const Error& reason) {
 }
 
 void DataLink::leave(const Error& reason) {
+  // The command of a borrower is then in flight like any other.
+  if (is_lent_) connection().take_back(reclaim());
   if (!is_up() || drain_timer_ != 0) return;
   begin_drain(reason);
   if (in_flight_.empty()) finish_drain();

@@ -19,7 +19,8 @@ class DataLink final : public Link {
   explicit DataLink(Host& host);
   ~DataLink() override;
 
-  // Takes what has been submitted, in order, and sends what can be sent.
+  // Takes what has been submitted, in order, and sends what can be sent. Also what a direct call
+  // has left to do.
   void accept();
   // The server is no master: gives the connection up, after a moment for the replies in flight.
   void leave(const Error& reason);
@@ -35,6 +36,7 @@ class DataLink final : public Link {
   void link_reply(const ReplyView& reply) override;
   void link_read_end(bool more) override;
   void link_drained() override;
+  void link_leaving() override;
 
   void flush();
   [[nodiscard]] PendingCommand* take_next(TimePoint now);
@@ -47,6 +49,15 @@ class DataLink final : public Link {
   void finish_drain();
   void forget_connection();
   void flush_soon();
+
+  // Direct calls: data_link_loan.cc.
+  void count_lonely_call(std::size_t commands) noexcept;
+  [[nodiscard]] bool lend();
+  [[nodiscard]] bool recall();
+  void collect();
+  HandBack reclaim();
+  void watch_loan();
+  void end_loan(const SubmitQueue::Returned& returned);
 
   void start_sweep(bool at_once = false);
   [[nodiscard]] bool sweep();
@@ -88,6 +99,13 @@ class DataLink final : public Link {
   // NOSCRIPT: nothing is sent until the replies in flight are there, for those behind may be told
   // the same, and what is sent meanwhile would overtake them.
   bool is_reordering_ = false;
+
+  // Direct calls. While is_lent_ the three lists but waiting_ are empty, and nobody here touches
+  // the connection.
+  bool is_lent_ = false;
+  Kick kick_;
+  EventLoop::TimerId loan_timer_ = 0;
+  int lonely_calls_ = 0;  // In a row, each alone in its write with nothing else in flight.
 
   // LOADING and the like: nothing is sent until the timer fires.
   EventLoop::TimerId pause_timer_ = 0;

@@ -47,6 +47,8 @@ class RespParser {
   [[nodiscard]] std::span<char> room();
   // So many bytes have been written there.
   void filled(std::size_t bytes) noexcept { end_ += bytes; }
+  // Every byte that came belongs to a reply that was passed on.
+  [[nodiscard]] bool is_empty() const noexcept { return begin_ == end_; }
 
   enum class Outcome : std::uint8_t {
     kReply,  // view() is the next reply.
