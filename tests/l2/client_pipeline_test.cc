@@ -22,7 +22,8 @@ class ClientPipeline : public ClientTest {
       ASSERT_LT(index, texts_.size());
       EXPECT_FALSE(texts_[index] || codes_[index]) << index << " is answered twice";
       if (reply) {
-        texts_[index] = reply->is_integer() ? std::to_string(reply->integer()) : std::string{reply->text()};
+        texts_[index] =
+            reply->is_integer() ? std::to_string(reply->integer()) : std::string{reply->text()};
       } else {
         codes_[index] = reply.error().code;
       }
@@ -54,9 +55,10 @@ class ClientPipeline : public ClientTest {
 
   std::shared_ptr<Answers> submit(Pipeline& pipeline, Duration timeout = kPatience) {
     auto answers = std::make_shared<Answers>(pipeline.size());
-    client_->submit_pipeline(
-        pipeline, in(timeout),
-        [answers](std::size_t index, const Result<ReplyView>& reply) { answers->take(index, reply); });
+    client_->submit_pipeline(pipeline, in(timeout),
+                             [answers](std::size_t index, const Result<ReplyView>& reply) {
+                               answers->take(index, reply);
+                             });
     EXPECT_TRUE(pipeline.empty());
     return answers;
   }

@@ -6,11 +6,11 @@
 //   for (const auto& key : keys) reads.add(Retry::kSafe, "GET", key);
 //   client.submit_pipeline(reads, deadline, [](std::size_t index, Result<ReplyView> reply) { … });
 //
-// It costs about half of what as many Client::submit cost: the commands are formatted where they
-// are sent from, and they share one lock, one wake-up and one callback. That is all that it is:
-// not a transaction, and each command is answered, sent again or given up by itself. All are
-// accepted or all refused (kOverloaded, kClosed). Where the keys are all there is, get_many is
-// cheaper still.
+// It costs less than as many calls of Client::submit: the commands are formatted where they are
+// sent from, and they share one lock, one wake-up and one callback. That is all that it is: not a
+// transaction, and each command is answered, sent again or given up by itself. All are accepted or
+// all refused: kOverloaded, kClosed, or kInvalidArgument for more than queue_commands_max. Many
+// keys that are only read are cheaper by get_many.
 //
 // Not thread-safe: one owner. Views passed to add() are copied.
 
