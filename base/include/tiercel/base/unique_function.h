@@ -31,6 +31,8 @@ class UniqueFunction<R(Args...)> {
            std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
       UniqueFunction(F&& function) {  // NOLINT(google-explicit-constructor)
     using Stored = std::decay_t<F>;
+    // All of them are copied by a move, so none may be undefined.
+    if constexpr (kIsBytes<Stored>) std::memset(storage_, 0, kInlineBytes);
     if constexpr (fits_inline<Stored>()) {
       ::new (static_cast<void*>(storage_)) Stored(std::forward<F>(function));
     } else {
