@@ -50,6 +50,11 @@ struct Observed {
 
 class RecordingObserver final : public LinkObserver {
  public:
+  // While no client knows it.
+  void forget() {
+    MutexLock lock{mutex_};
+    seen_ = {};
+  }
   [[nodiscard]] Observed seen() const {
     MutexLock lock{mutex_};
     return seen_;
@@ -187,6 +192,7 @@ class ClientTest : public ::testing::Test {
   }
   void open(RedisOptions options, std::string channel = {}) {
     client_.reset();
+    observer_.forget();  // close() does not tell it that the links are down.
     ClientConfig config;
     config.redis = std::move(options);
     config.channel = std::move(channel);
