@@ -241,6 +241,9 @@ TEST_F(ClientDirect, ASurplusReplyAnswersNobody) {
     fake_.inject({.copies = 2, .chunk_bytes_max = i % 2 == 0 ? std::size_t{0} : std::size_t{4}},
                  FakeServer::named("EXISTS"));
     EXPECT_EQ(text_of({"EXISTS", "k"}), "0");
+    if (i % 2 == 0) {
+      EXPECT_EQ(text_of({"ECHO", "next"}), "next");
+    }
     EXPECT_TRUE(observe([&](const Observed& seen) { return seen.data_downs == downs + 1; }));
     EXPECT_NE(observer_.seen().data_reason.find("no command"), std::string::npos);
   }
