@@ -92,6 +92,8 @@ void Cache::Core::clear_before(coherence::Version version) {
   drop_l1();
 }
 
-void Cache::Core::set_tags(const coherence::TagBaseline& tags) { tags_.reset(tags); }
+void Cache::Core::forget_tags() { tags_.reset(); }
+
+void Cache::Core::join_tags(const coherence::TagBaseline& tags) { tags_.join(tags); }
 
 }  // namespace tiercel

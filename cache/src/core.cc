@@ -62,7 +62,7 @@ Result<std::shared_ptr<Cache::Core>> Cache::Core::create(CacheOptions options) {
   if (auto started = core->loop_->start(); !started) return started.error();
   if (!redis) {
     core->lease_cell_.grant(TimePoint::max());
-    core->tags_.reset({});
+    core->tags_.join({});
     return core;
   }
   const bool has_sentinels = !redis->sentinels.empty();
