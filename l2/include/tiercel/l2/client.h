@@ -4,9 +4,11 @@
 //
 // D, the data connection, carries the commands of all threads in order of submission, pipelined:
 // what is submitted while the loop is busy leaves in one write. S, the stream, is subscribed to one
-// channel and carries nothing else but pings. Both find the master by themselves (a fixed server,
-// or through Sentinels) and check it with ROLE on each connection. When a new master is announced,
-// or a server turns out not to be a master, links to the wrong server are closed.
+// channel and carries nothing else but pings and, if wanted, what foreign writers change. Both find
+// the master by themselves (a fixed server, or through Sentinels) and check it with ROLE on each
+// connection. When a new master is announced, or a server turns out not to be a master, links to
+// the wrong server are closed. Beside them there are connections to the Sentinels, and to the
+// servers that are to be watched.
 //
 // Both redial for as long as the client lives, with full-jitter backoff, and two attempts of one
 // client (D and S together) are at least 50 ms apart. All Sentinels are asked, and those that they
