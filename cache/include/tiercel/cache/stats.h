@@ -52,7 +52,8 @@ struct CacheStats {
   std::uint64_t loads_failed = 0;
   std::uint64_t loads_not_stored = 0;  // Their fill lease was gone, or Redis was.
 
-  std::uint64_t fills = 0;  // Put into L1.
+  std::uint64_t fills = 0;      // Put into L1.
+  std::uint64_t refreshed = 0;  // Given their new value by a message (value_push_bytes_max).
   // Not put into L1: the key changed meanwhile, no lease could vouch, or no stripe can hold it.
   std::uint64_t fills_dropped = 0;
 

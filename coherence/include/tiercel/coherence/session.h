@@ -179,6 +179,11 @@ class Session {
   // A value of this version goes into L1.
   void note_fill(std::string_view key, Version version);
 
+  // Whether everything up to this version is applied.
+  [[nodiscard]] bool has_reached(Version version) const { return position_.version >= version; }
+  [[nodiscard]] bool is_on(const Server& server) const {
+    return stream_ && stream_->same_as(server);
+  }
   // Whether the answer to this question still counts.
   [[nodiscard]] bool awaits_history(std::uint64_t token) const {
     return history_question_ && history_question_->token == token;
