@@ -224,6 +224,15 @@ TEST(SessionHistory, ASilenceOfAnEarlierEpochPutsNothingOff) {
   EXPECT_TRUE(has(driver.stream_up(), Kind::kAskHistory));
 }
 
+TEST(SessionHistory, IsNotAskedOfADataConnectionThatWasLostInTheMidst) {
+  Driver driver = at_ten();
+  driver.reconnect();
+  driver.data_down();
+  driver.history_silent();
+  EXPECT_FALSE(has(driver.run_for(1s), Kind::kAskHistory));
+  EXPECT_TRUE(has(driver.data_up(), Kind::kAskHistory));
+}
+
 TEST(SessionHistory, AnAnswerOfAnEarlierEpochIsNone) {
   Driver driver = at_ten();
   driver.reconnect();
@@ -240,6 +249,7 @@ TEST(SessionHistory, AnAnswerAfterTheStreamWasGivenUpJoinsNothing) {
   driver.reconnect();
   driver.data_said(replica_of("Y"));
   EXPECT_TRUE(driver.settle().empty());
+  EXPECT_EQ(driver.session.epochs_warm(), 0U);
   EXPECT_FALSE(driver.session.fills_allowed());
   EXPECT_EQ(driver.session.lease_until(), TimePoint{});
 }
