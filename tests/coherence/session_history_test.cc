@@ -135,6 +135,8 @@ TEST(SessionHistory, AHistoryThatIsGoneDropsL1) {
   driver.world.history.clear();
   driver.reconnect();
   expect_cold(driver);
+  driver.reconnect();
+  EXPECT_EQ(driver.open(Kind::kAskHistory)->action.version, kVersionUnknown);
 }
 
 TEST(SessionHistory, AnotherEntryUnderTheSameIdIsOfAnotherBranch) {
@@ -301,7 +303,6 @@ TEST(SessionHistory, AFillIsAheadOnlyOfWhatTheStreamHasReached) {
   driver.message(change_of({"a"}, 12));
   driver.history_said({.entries = {change_of({"k"}, 10)}});
   driver.session.note_fill("a", 12);
-  driver.write(change_of({"a"}, 12));
   driver.reconnect();
   driver.world.history = {change_of({"k"}, 10), change_of({"a"}, 12)};
   EXPECT_EQ(evicted(driver.settle()), Keys{}) << "12 came while it was joining";
@@ -379,10 +380,10 @@ TEST(SessionHistory, TagsOfTheOverlapReachAllThatWasJoined) {
 
 TEST(SessionAhead, WhatTheStreamHasReachedOutlivesTheEpoch) {
   Driver driver = at_ten();
-  driver.session.note_fill("k", 10);
-  driver.session.note_fill("older", 4);
   driver.session.note_fill("own", 11);
   driver.write(change_of({"own"}, 11));
+  driver.session.note_fill("k", 11);
+  driver.session.note_fill("older", 4);
   driver.reconnect();
   EXPECT_EQ(evicted(driver.settle()), Keys{});
 }
