@@ -63,7 +63,6 @@ void Session::stream_up(const Server& server, TimePoint now, Actions& actions) {
   joining_ = Joining::kUnknown;
   history_again_at_ = TimePoint{};
   live_ = {};
-  is_overlapping_ = false;
   if (!data_is_up_) data_.reset();  // Where D was says nothing about where it will be.
   witness_.follow(server.replication_id);
   // What was read before S was subscribed is not vouched for by what S will say.
