@@ -1,10 +1,12 @@
 // The oracle, one read at a time: what it must let pass, and what it must catch.
 
-#include "failover/oracle.h"
+#include "fleet/oracle.h"
 
 #include <gtest/gtest.h>
 
 #include <vector>
+
+#include "failover/board.h"
 
 namespace tiercel::failover {
 namespace {
@@ -46,11 +48,11 @@ class OracleTest : public ::testing::Test {
   Verdict verdict(std::vector<std::uint32_t> living) {
     std::vector<std::uint64_t> versions;
     for (const std::uint32_t sequence : living) versions.push_back(100 + sequence);
-    return judge_run(board_, History{versions});
+    return judge_run(board_.log(), History{versions});
   }
 
   Board board_ = make_board();
-  Oracle oracle_{board_};
+  Oracle oracle_{board_.log()};
 };
 
 TEST_F(OracleTest, NothingWrittenNothingWrong) {
@@ -211,14 +213,14 @@ TEST(OracleTableTest, WhatTheTableCannotHoldCountsAsWrong) {
   config.log_capacity = kReads;
   auto board = Board::create(config, {});
   ASSERT_TRUE(board);
-  Oracle oracle{*board};
+  Oracle oracle{board->log()};
   // Every read misses a write of its own.
   for (std::uint32_t key = 0; key < kReads; ++key) {
     ASSERT_TRUE(oracle.record_write(key, 1, Outcome::kAcked, 1 + key, TimePoint{1h}));
     oracle.judge_read(key, Seen{}, TimePoint{2h}, true);
   }
   // All of them were lost, so blamed is only what could not be noted down.
-  const Verdict found = judge_run(*board, History{{}});
+  const Verdict found = judge_run(board->log(), History{std::vector<std::uint64_t>{}});
   EXPECT_GE(found.suspects_overflowed, kReads - Suspects::kSlots);
   EXPECT_EQ(found.stale_beyond_bound, found.suspects_overflowed);
   EXPECT_EQ(found.stale_beyond_bound + found.lost_branch_reads, kReads);
