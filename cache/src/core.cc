@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <future>
+#include <thread>
 #include <utility>
 
 #include "tiercel/base/bytes.h"
+#include "tiercel/base/chaos_hooks.h"
 
 namespace tiercel {
 namespace {
@@ -129,9 +131,17 @@ std::optional<Value> Cache::Core::try_get(std::string_view key) {
 Cache::Core::Peek Cache::Core::peek(std::string_view key) {
   const std::uint64_t generation = l1_->generation();
   const TimePoint lease_until = lease_cell_.until();
+#ifdef TIERCEL_CHAOS_HOOKS
+  const TimePoint began_at = now();
+#endif
   l1::Handle handle = l1_->pin(key);
   if (!handle) return {};
+#ifdef TIERCEL_CHAOS_HOOKS
+  std::this_thread::sleep_for(chaos_hooks().pause_before_clock);
+  const TimePoint read_at = chaos_hooks().clock_before_value ? began_at : now();
+#else
   const TimePoint read_at = now();
+#endif
   if (read_at >= lease_until || handle.generation() != generation) {
     counters_.lease_refusals.fetch_add(1, std::memory_order_relaxed);
     return {};
@@ -151,12 +161,16 @@ void Cache::Core::put_into_l1(coherence::FillTable::Token token, const Found& fo
       .version = found.version, .expires_at = expires_at, .flags = negative ? kFlagNegative : 0};
   if (!is_local()) link_driver_->note_fill(found.version);
   bool inserted = false;
-  fills_.commit(std::move(token), found.version, [&] {
+  const auto insert = [&] {
     // A refusal (too large for a stripe) leaves the key out of L1, which is right, and is counted
     // there.
     inserted = static_cast<bool>(
         l1_->insert(key, negative ? std::string_view{} : std::string_view{*found.bytes}, meta));
-  });
+  };
+#ifdef TIERCEL_CHAOS_HOOKS
+  if (chaos_hooks().fills_without_tokens) return insert();
+#endif
+  fills_.commit(std::move(token), found.version, insert);
   (inserted ? counters_.fills : counters_.fills_dropped).fetch_add(1, std::memory_order_relaxed);
   if (inserted && expires_at != TimePoint::max()) start_sweeping();
 }
