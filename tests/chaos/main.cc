@@ -17,7 +17,7 @@
 namespace tiercel::chaos {
 namespace {
 
-#ifdef TIERCEL_CHAOS_HOOKED_PATH
+#ifdef TIERCEL_CHAOS_HAS_HOOKED
 constexpr bool kHasHooks = true;
 #else
 constexpr bool kHasHooks = false;

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <system_error>
 #include <thread>
 
 #include "support/unique_fd.h"
@@ -39,12 +40,12 @@ BoardConfig with_seed(BoardConfig config, std::uint64_t seed) {
   return config;
 }
 
+// This program itself, or the one beside it.
 std::string program_of(const Member& member) {
-#ifdef TIERCEL_CHAOS_HOOKED_PATH
-  if (member.hooked) return TIERCEL_CHAOS_HOOKED_PATH;
-#endif
-  TIERCEL_CHECK(!member.hooked);
-  return TIERCEL_CHAOS_INSTANCE_PATH;
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error) testing::fail("cannot find this program: " + error.message());
+  return member.hooked ? (self.parent_path() / "tiercel_chaos_hooked").string() : self.string();
 }
 
 }  // namespace
