@@ -6,12 +6,12 @@
 namespace tiercel::chaos {
 
 // The lease rests on the replicas' or the Sentinels' word, too (LeaseInfo::witness).
-inline constexpr bool kHasWitness = false;
+inline constexpr bool kHasWitness = true;
 // L1 outlives a reconnect and a failover when history matches (CacheStats::epochs_warm).
-inline constexpr bool kHasWarmEpochs = false;
+inline constexpr bool kHasWarmEpochs = true;
 // CacheOptions::foreign_writers.
-inline constexpr bool kHasForeignWriters = false;
+inline constexpr bool kHasForeignWriters = true;
 // WriteOptions::replicas.
-inline constexpr bool kHasReplicas = false;
+inline constexpr bool kHasReplicas = true;
 
 }  // namespace tiercel::chaos

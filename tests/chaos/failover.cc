@@ -10,20 +10,24 @@ constexpr Duration kFollowMax = 60s;
 
 }  // namespace
 
-FailoverFleet::FailoverFleet(World& world, testing::SentinelSetup& servers, bool pinned_reader,
-                             bool pinned_writer)
+FailoverFleet::FailoverFleet(World& world, testing::SentinelSetup& servers, const FleetShape& shape)
     : world_(world), servers_(servers) {
-  followers_.push_back(
-      world.add({.url = servers.url(), .who = "follows the Sentinels", .writes = true}));
-  followers_.push_back(world.add({.url = servers.url(), .who = "follows the Sentinels"}));
-  const Member pinned{
-      .url = servers.server(0).url(), .who = "pinned to the first master", .recovers = false};
-  if (pinned_writer) {
-    Member writer = pinned;
-    writer.writes = true;
-    pinned_.push_back(world.add(writer));
-  }
-  if (pinned_reader) pinned_.push_back(world.add(pinned));
+  Member follower{.url = servers.url(), .who = "follows the Sentinels"};
+  follower.setup.replicas = shape.replicas;
+  Member pinned{.url = servers.server(0).url(),
+                .who = "pinned to the first master",
+                .recovers = false,
+                .hooked = !shape.pinned_hooks.empty()};
+  pinned.setup.replicas = shape.replicas;
+  copy_text(pinned.setup.hooks, shape.pinned_hooks);
+  const auto writing = [](Member member) {
+    member.writes = true;
+    return member;
+  };
+  followers_.push_back(world.add(writing(follower)));
+  followers_.push_back(world.add(follower));
+  if (shape.pinned_writer) pinned_.push_back(world.add(writing(pinned)));
+  if (shape.pinned_reader) pinned_.push_back(world.add(pinned));
 }
 
 int FailoverFleet::wait_for_promotion(const std::vector<std::size_t>& of) {

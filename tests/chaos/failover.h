@@ -11,13 +11,19 @@
 
 namespace tiercel::chaos {
 
+struct FleetShape {
+  bool pinned_reader = true;
+  bool pinned_writer = true;
+  std::uint32_t replicas = 0;  // Copies that each write waits for.
+  std::string pinned_hooks{};  // The library's test hooks, for the pinned ones.
+};
+
 class FailoverFleet {
  public:
   // Two instances that follow the Sentinels, one of which writes. The pinned ones know nothing but
   // the first master's own port, as behind a fixed address: their lease is all that protects them.
   // The first of them writes, too: those writes are lost with the old master.
-  FailoverFleet(World& world, testing::SentinelSetup& servers, bool pinned_reader = true,
-                bool pinned_writer = true);
+  FailoverFleet(World& world, testing::SentinelSetup& servers, const FleetShape& shape = {});
 
   [[nodiscard]] testing::RedisServer& old_master() { return servers_.server(0); }
   // The moment when a replica says that it is the master now; G counts from there. -1, and a

@@ -99,9 +99,13 @@ void refusals(FaultReport& report, const Options& options) {
   }
   resumed("-BUSY");
   world.say("CLIENT PAUSE 1500 ALL");
+  const TimePoint paused_at = Clock::system().now();
   server.command({"CLIENT", "PAUSE", "1500", "ALL"});
   world.run_for(1s);
-  world.check(world.of(reader).lease_held.load() == 0, "the lease held through a pause of 1 s");
+  const bool held = world.said(reader, &InstanceBoard::lease_held) != 0;
+  // On a machine that is busy with something else, the pause may be over before that is said.
+  const bool was_paused = Clock::system().now() < paused_at + 1500ms;
+  world.check(!held || !was_paused, "the lease held through a pause of 1 s");
   resumed("CLIENT PAUSE");
   world.check(world.said(reader, &InstanceBoard::epochs) == epochs,
               "an error was taken for the end of the stream: the epoch ended");

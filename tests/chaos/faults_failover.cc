@@ -92,7 +92,7 @@ void master_hangs(FaultReport& report, const Options& options) {
   servers.server(0).stop_process();
   world.say("SIGSTOP to the master for 700 ms; the Sentinels need a second");
   world.run_for(700ms);
-  const bool bypassed = world.of(reader).lease_held.load() == 0;
+  const bool bypassed = world.said(reader, &InstanceBoard::lease_held) == 0;
   servers.server(0).continue_process();
   world.must_become("the lease is back", [&] { return world.of(reader).lease_held.load() != 0; });
   const auto acked = world.of(writer).writes_acked.load();
@@ -134,10 +134,10 @@ void hang_failover_wake(FaultReport& report, const Options& options) {
   world.finish(*master);
 }
 
-void wakes_at_promotion(FaultReport& report, const Options& options) {
+void wake_at_promotion(FaultReport& report, const Options& options, const std::string& hooks) {
   World world{report, options};
   auto& servers = world.start_sentinels();
-  FailoverFleet fleet{world, servers};
+  FailoverFleet fleet{world, servers, {.pinned_hooks = hooks}};
   world.start_load();
   world.run_for(world.draw_ms(200, 700));
   world.fault_begins();
@@ -153,10 +153,18 @@ void wakes_at_promotion(FaultReport& report, const Options& options) {
   world.finish(*master);
 }
 
+void wakes_at_promotion(FaultReport& report, const Options& options) {
+  wake_at_promotion(report, options, "");
+}
+void pings_alone(FaultReport& report, const Options& options) {
+  wake_at_promotion(report, options, "lease_by_pings_alone");
+}
+
 void manual_failover(FaultReport& report, const Options& options) {
   World world{report, options};
   auto& servers = world.start_sentinels();
-  FailoverFleet fleet{world, servers, /*pinned_reader=*/true, /*pinned_writer=*/!kHasReplicas};
+  // Every write waits for both replicas: then none may be lost.
+  FailoverFleet fleet{world, servers, {.replicas = kHasReplicas ? 2U : 0U}};
   world.start_load();
   world.run_for(world.draw_ms(200, 700));
   world.fault_begins();
@@ -183,29 +191,31 @@ void helpers_die(FaultReport& report, const Options& options) {
   world.start_load();
   world.fault_begins();
   const auto reader = fleet.follower(1);
-  const auto look = [&](const std::string& what) {
+  const auto look = [&](const std::string& what, const std::string& witness) {
     world.run_for(2s);
-    world.must_become("the lease is there: " + what,
-                      [&] { return world.of(reader).lease_held.load() != 0; });
+    world.must_become("the lease is there, and rests on the " + witness + ": " + what, [&] {
+      return world.of(reader).lease_held.load() != 0 &&
+             (!kHasWitness || world.witness_of(reader) == witness);
+    });
     world.say(what + ": the lease rests on \"" + world.witness_of(reader) + "\"");
   };
-  look("all in health");
+  look("all in health", "replicas");
   servers.sentinel(0).stop_process();
-  look("one Sentinel stopped");
+  look("one Sentinel stopped", "replicas");
   servers.sentinel(0).continue_process();
   servers.server(2).kill();
-  look("one replica dead");
+  look("one replica dead", "sentinels");
   servers.server(2).restart();
-  look("it is back");
+  look("it is back", "replicas");
   for (std::size_t i = 0; i < servers.sentinel_count(); ++i) servers.sentinel(i).kill();
-  look("all Sentinels dead");
+  look("all Sentinels dead", "replicas");
   world.finish(servers.server(0));
 }
 
 void second_failover(FaultReport& report, const Options& options) {
   World world{report, options};
   auto& servers = world.start_sentinels();
-  FailoverFleet fleet{world, servers, true, false};
+  FailoverFleet fleet{world, servers, {.pinned_writer = false}};
   world.start_load();
   world.fault_begins();
   servers.server(0).kill();
@@ -239,6 +249,8 @@ constexpr Fault kFaults[] = {
      false, false, kHasWitness ? "" : "the witness"},
     {15, "wakes-at-promotion", "the master wakes up exactly at the promotion", wakes_at_promotion,
      false, false, kHasWitness ? "" : "the witness"},
+    {15, "pings-alone-control", "the same with a lease that pings alone renew: must be found wrong",
+     pings_alone, true, true},
     {16, "manual-failover", "SENTINEL FAILOVER with a live master", manual_failover, false, false,
      kHasWitness ? "" : "the witness"},
     {22, "helpers-die", "a Sentinel stopped, a replica dead, all Sentinels dead", helpers_die},

@@ -90,7 +90,7 @@ void failover_command(FaultReport& report, const Options& options) {
 void part(FaultReport& report, const Options& options, bool pinned_writer) {
   World world{report, options};
   auto& servers = world.start_sentinels(/*master_behind_proxy=*/true);
-  FailoverFleet fleet{world, servers, /*pinned_reader=*/true, pinned_writer};
+  FailoverFleet fleet{world, servers, {.pinned_writer = pinned_writer}};
   auto& own_link = world.start_proxy(servers.server(0).port());
   world.add({.url = own_link.url(), .who = "cut off itself, too", .recovers = false});
   world.start_load();

@@ -48,9 +48,7 @@ CacheOptions cache_options(const Board& board, const InstanceSetup& setup) {
       .read_timeout = kReadTimeout,
       // The whole run must stay in the history, for the judge.
       .history_entries = config.log_capacity};
-  if (setup.foreign_writers) {
-    // kHasForeignWriters: options.foreign_writers = true;
-  }
+  options.foreign_writers = setup.foreign_writers;
   return options;
 }
 
@@ -60,10 +58,7 @@ std::uint32_t port_of(const std::string& endpoint) {
   return port ? static_cast<std::uint32_t>(*port) : 0;
 }
 
-std::string witness_of(const LeaseInfo& lease) {
-  // kHasWitness: return std::string{to_string(lease.witness)};
-  return std::string{to_string(lease.mode)};
-}
+std::string witness_of(const LeaseInfo& lease) { return std::string{to_string(lease.witness)}; }
 
 class Instance {
  public:
@@ -106,7 +101,7 @@ class Instance {
     }
     const CacheStats stats = surroundings_.cache.stats();
     mine().epochs = stats.epochs;
-    // kHasWarmEpochs: mine().epochs_warm = stats.epochs_warm;
+    mine().epochs_warm = stats.epochs_warm;
     mine().l1_drops = stats.l1_drops;
     mine().l1_entries = stats.l1.entries;
     mine().l1_bytes = stats.l1.bytes_charged;

@@ -73,6 +73,7 @@ void World::check_quiet(testing::RedisServer& final_master) {
   const auto after = sequences_in(final_master);
   if (!before || !after) return violation("Q: the final master cannot be read");
   for (const std::uint32_t i : asked) compare_with_l2(i, *before, *after);
+  check(report_.quiet_checked > 0, "Q: no L1 held anything at the end: nothing was compared");
 }
 
 // False when it does not run.

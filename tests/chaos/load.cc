@@ -239,9 +239,7 @@ class Writer {
  private:
   WriteOptions write_options() const {
     WriteOptions options;
-    if (surroundings_.mine().setup.replicas > 0) {
-      // kHasReplicas: options.replicas = surroundings_.mine().setup.replicas;
-    }
+    options.replicas = surroundings_.mine().setup.replicas;
     return options;
   }
 

@@ -206,6 +206,39 @@ TEST_F(OracleTest, GoingBackBehindALostWriteIsSetApart) {
   EXPECT_EQ(verdict({1}).lost_branch_reads, 1U);
 }
 
+// Two masters at a time can give the same version: the key tells which branch it was of.
+TEST_F(OracleTest, AnEntryOfAnotherKeyDoesNotSaveAWrite) {
+  acked(1, 0);
+  acked(2, 1000);
+  read(1, 5000);
+  const JudgeOptions named{.name_of_key = [](std::uint32_t) { return std::string{"ours"}; },
+                           .branch_ended_at = std::nullopt};
+  const auto judged = [&](const std::string& key_of_2) {
+    return judge_run(board_.log(),
+                     History{std::vector<History::Entry>{{101, {"ours"}}, {102, {key_of_2}}}},
+                     named);
+  };
+  EXPECT_EQ(judged("ours").writes_lost, 0U);
+  EXPECT_EQ(judged("ours").stale_beyond_bound, 1U);
+  EXPECT_EQ(judged("another").writes_lost, 1U);
+  EXPECT_EQ(judged("another").stale_beyond_bound, 0U);
+}
+
+TEST_F(OracleTest, ALostWriteMayBeServedForAWhileAfterItsBranchEnded) {
+  acked(1, 0);
+  acked(2, 1000);
+  read(2, 2000);
+  const auto ghosts = [&](int ended_at) {
+    return judge_run(board_.log(), History{std::vector<std::uint64_t>{101}},
+                     {.name_of_key = {}, .branch_ended_at = at(ended_at)});
+  };
+  EXPECT_EQ(ghosts(1450).ghosts, 0U);
+  EXPECT_EQ(ghosts(1450).worst_ghost, 550ms);
+  EXPECT_EQ(ghosts(1449).ghosts, 1U);
+  EXPECT_EQ(ghosts(2000).ghosts, 0U);
+  EXPECT_EQ(verdict({101, 102}).ghosts, 0U);
+}
+
 TEST(OracleTableTest, WhatTheTableCannotHoldCountsAsWrong) {
   constexpr std::uint32_t kReads = 70'000;
   BoardConfig config;

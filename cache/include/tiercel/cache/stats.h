@@ -7,18 +7,21 @@
 #include <cstdint>
 #include <string>
 
+#include "tiercel/coherence/witness.h"
 #include "tiercel/l1/lru_cache.h"
 #include "tiercel/l2/client.h"
 
 namespace tiercel {
 
-// What the lease rests on. More, and stronger, kinds of evidence come with the replicas' witness.
 enum class LeaseMode : std::uint8_t {
   kLocal,  // No Redis: L1 is all there is, and always answers.
-  kPing,   // Pongs on the subscription. Blind for an old master that still answers.
+  kRedis,  // It must be held.
 };
 
-std::string_view to_string(LeaseMode mode) noexcept;  // "local", "ping"
+std::string_view to_string(LeaseMode mode) noexcept;  // "local", "redis"
+
+// Who vouches that nobody else has become the master: see coherence/witness.h.
+using coherence::WitnessMode;  // kNone, kSentinels, kReplicas
 
 struct LeaseInfo {
   bool held = false;
@@ -26,6 +29,9 @@ struct LeaseInfo {
   std::string epoch;                       // Empty while the subscription is down, or when local.
   std::string master;                      // "127.0.0.1:6379", likewise.
   LeaseMode mode = LeaseMode::kLocal;
+  // What the lease rests on, or rested on last.
+  WitnessMode witness = WitnessMode::kNone;
+  std::string why;  // Why it is not held; empty when it is.
 };
 
 struct CacheStats {
@@ -39,13 +45,15 @@ struct CacheStats {
   std::uint64_t reads_absent = 0;  // Answered: no such entry.
   std::uint64_t reads_failed = 0;
   std::uint64_t reads_joined = 0;    // Of all reads, those that shared another's fetch or load.
-  std::uint64_t lease_refusals = 0;  // L1 had it, but the lease did not hold.
+  std::uint64_t lease_refusals = 0;  // L1 had it, but nothing proved it fresh enough.
+  std::uint64_t reads_stale = 0;     // Of those, answered by L1 all the same: serve_stale.
 
   std::uint64_t loads = 0;
   std::uint64_t loads_failed = 0;
   std::uint64_t loads_not_stored = 0;  // Their fill lease was gone, or Redis was.
 
-  std::uint64_t fills = 0;  // Put into L1.
+  std::uint64_t fills = 0;      // Put into L1.
+  std::uint64_t refreshed = 0;  // Given their new value by a message (value_push_bytes_max).
   // Not put into L1: the key changed meanwhile, no lease could vouch, or no stripe can hold it.
   std::uint64_t fills_dropped = 0;
 
@@ -59,6 +67,7 @@ struct CacheStats {
   std::uint64_t messages_unreadable = 0;  // Of these: damaged, foreign, or of a newer release.
 
   std::uint64_t epochs = 0;
+  std::uint64_t epochs_warm = 0;  // Of these, those into which L1 was taken along.
   std::uint64_t l1_drops = 0;
   std::size_t reads_waiting = 0;
 };

@@ -10,7 +10,9 @@
 // One thread at a time.
 
 #include <cstddef>
+#include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,16 +29,19 @@ class AheadKeys {
   void add(std::string_view key, Version version);
   // The stream has reached this version. O(1) where nothing is that old.
   void reached(Version version);
-  // All of them, which are then forgotten.
+  // All of them, each at least once, which are then forgotten.
   [[nodiscard]] std::vector<std::string> take();
+  // L1 is empty.
   void clear();
 
   [[nodiscard]] bool has_overflowed() const noexcept { return has_overflowed_; }
-  [[nodiscard]] std::size_t size() const noexcept { return by_version_.size(); }
+  [[nodiscard]] std::size_t size() const noexcept {
+    return by_version_.size() + unversioned_.size();
+  }
 
  private:
-  // A key can stand here more than once; evicting it once more than needed does no harm.
-  std::multimap<Version, std::string> by_version_;  // The unknown ones at the maximum.
+  std::multimap<Version, std::string> by_version_;
+  std::set<std::string, std::less<>> unversioned_;
   bool has_overflowed_ = false;
 };
 

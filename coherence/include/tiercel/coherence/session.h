@@ -33,12 +33,15 @@
 // If it is not there, all of L1 goes, in O(1). Versions of different branches are never compared.
 //
 // Messages. On one stream versions rise. One that does not means that the history was reset
-// (FLUSHALL, a clock set back): versions no longer order anything, so L1 is dropped.
+// (FLUSHALL, a clock set back): versions no longer order anything, so L1 is dropped. What was
+// published between SUBSCRIBE and the page of the history comes twice; that is no reset.
 //
 // Foreign writers. Where S observes them too, history is not all that happened, so each new epoch
 // drops L1.
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -117,6 +120,7 @@ struct Action {
     // this instance's Δ is registered). history_said or history_silent with `token`.
     kAskHistory,
     kRedialStream,  // Close S and dial again; stream_down follows. `reason` is for the log.
+    kLeaveMaster,   // Likewise, and D: the server is not the master that it was.
     kBarFills,      // FillTable::mark_all. L1 stays.
     kDropAll,       // kBarFills, then clear L1. `reason` is for the log.
     kEvict,         // FillTable::mark(key, version), then drop the key from L1 unless that new.
@@ -175,6 +179,16 @@ class Session {
   // A value of this version goes into L1.
   void note_fill(std::string_view key, Version version);
 
+  // Whether everything up to this version is applied.
+  [[nodiscard]] bool has_reached(Version version) const { return position_.version >= version; }
+  [[nodiscard]] bool is_on(const Server& server) const {
+    return stream_ && stream_->same_as(server);
+  }
+  // Whether the answer to this question still counts.
+  [[nodiscard]] bool awaits_history(std::uint64_t token) const {
+    return history_question_ && history_question_->token == token;
+  }
+
   // When tick() has something to do next; nothing while S is down.
   [[nodiscard]] std::optional<TimePoint> next_tick() const;
 
@@ -207,49 +221,75 @@ class Session {
     Version version = kVersionUnknown;
     std::uint64_t origin = 0;
     std::uint64_t nonce = 0;
+
+    friend bool operator==(const Position&, const Position&) = default;
   };
   struct Question {
     std::uint64_t token = 0;
-    TimePoint sent_at;
+    TimePoint sent_at{};
   };
-  // kJoined: part of the history; kCatchingUp: known to share our past, some of what we missed is
-  // still to be applied; kUnknown: not yet known.
-  enum class Joining : std::uint8_t { kUnknown, kCatchingUp, kJoined };
+  struct CandidateQuestion {
+    std::optional<Question> outstanding{};
+    std::uint64_t round = 0;  // In which it was asked last.
+  };
+  // kUnknown: not known whether the server shares our past; kCatchingUp: it does, and some of what
+  // we missed is still to be applied; kCold: L1 is empty, and where the history stands is asked.
+  enum class Joining : std::uint8_t { kUnknown, kCatchingUp, kCold, kJoined };
 
-  [[nodiscard]] bool links_disagree() const;
-  [[nodiscard]] bool links_agree() const;
+  [[nodiscard]] static Position position_of(const Change& change) {
+    return {change.version, change.origin, change.nonce};
+  }
+  [[nodiscard]] bool links_agree() const { return stream_ && data_ && stream_->same_as(*data_); }
+  [[nodiscard]] bool links_disagree() const {
+    return stream_ && data_ && !stream_->same_as(*data_);
+  }
+  // True, and the question is over, if it is this one.
+  [[nodiscard]] static std::optional<Question> take(std::optional<Question>& question,
+                                                    std::uint64_t token);
+  [[nodiscard]] Question ask(TimePoint now) { return {++last_token_, now}; }
+  [[nodiscard]] bool took_a_round(const Question& question, TimePoint now) const;
+  void begin_round(TimePoint now, Actions& actions);
+  void send_ping(TimePoint now, Actions& actions);
+  void ask_master(TimePoint now, Actions& actions);
+  void ask_what_is_open(TimePoint now, Actions& actions);
+  void ask_history(TimePoint now, Actions& actions);
   void renew(TimePoint now);
   void end_lease(std::string why);
-  void ask_all(TimePoint now, Actions& actions);
-  void ask_history(TimePoint now, Actions& actions);
-  void start_cold(const std::string& reason, Actions& actions);
-  void drop_all(const std::string& reason, Actions& actions);
-  void finish_joining(TimePoint now, Actions& actions);
+  void start_cold(std::string reason, Actions& actions);
+  void drop_all(std::string reason, Actions& actions);
+  void join(TimePoint now, Actions& actions);
   void apply(Change change, Actions& actions);
-  void advance(const Change& change);
-  void redial(std::string reason, Actions& actions);
+  void apply_hard(Change change, Actions& actions);
+  void reach(const Position& position);
+  void redial(Action::Kind kind, std::string reason, Actions& actions);
 
   const SessionOptions options_;
   std::optional<Server> stream_;
   std::optional<Server> data_;  // Where D is, or was last while this stream has been up.
   bool data_is_up_ = false;
-  bool redialling_ = false;  // Asked for, stream_down not yet seen.
+  bool is_redialling_ = false;  // Asked for, stream_down not yet seen.
   std::optional<TimePoint> disagree_since_;
-  TimePoint next_round_at_;  // Valid while stream_ is set.
+  TimePoint next_round_at_{};  // Valid while stream_ is set.
+  std::uint64_t round_ = 0;
 
-  // Of this epoch.
+  // Of this epoch: what is asked, and when what was answered was sent.
   std::optional<Question> ping_;
   std::optional<Question> master_question_;
   std::optional<Question> sentinels_question_;
   std::optional<Question> history_question_;
-  std::map<std::string, Question, std::less<>> candidate_questions_;
-  std::optional<TimePoint> pong_at_;    // Send times of what was answered.
+  std::map<std::string, CandidateQuestion, std::less<>> candidate_questions_;
+  std::uint64_t sentinels_round_ = 0;
+  std::optional<TimePoint> pong_at_;
   std::optional<TimePoint> master_at_;
   Joining joining_ = Joining::kUnknown;
-  TimePoint ask_history_at_;  // Not before.
-  Position live_;             // The newest message that came while joining.
+  TimePoint history_again_at_{};  // After a question that was not answered.
+  Position live_;                 // The newest message of this stream.
+  // Messages that the last page held already may still come, until a ping that was sent after it
+  // had joined (its token is greater than this) is answered.
+  bool is_overlapping_ = false;
+  std::uint64_t joined_at_token_ = 0;
 
-  Position position_;         // Unknown: nothing to go on from, L1 is empty or will be.
+  Position position_;  // Version unknown: there is nothing to go on from.
   AheadKeys ahead_;
   Witness witness_;
   bool replay_waits_ = false;

@@ -11,22 +11,28 @@
 // Who could be promoted ("candidates"): every replica that the master has listed (INFO replication)
 // since we know this branch, and every one that the Sentinels list. The Sentinels' list matters at
 // the beginning: a replica that was promoted a moment ago is not in its old master's list any more.
-// A candidate stays one until the Sentinels do not list it any more, or, without Sentinels, until
-// it was neither listed nor answered for kForgetAfter.
+// One that is silent or follows another branch, and is not in the master's list, stays a candidate
+// until a majority of the Sentinels, in a calm round, does not list it either, or, without
+// Sentinels, for kForgetAfter.
 //
 // What a candidate may answer, X being the replication id of our branch:
+//   itself        a master with id X: our own server, under the name that a Sentinel still has.
 //   follows       a replica, its replication id is X. Good: it has not been promoted.
-//   elsewhere     never seen to follow X, and not promoted from it: a replica of another branch, or
-//                 a master whose former id (master_replid2) is not X, e.g. the old master that came
-//                 back. Good: whatever it does, it does not go on from our branch.
+//   elsewhere     never seen to follow X: a replica of another branch, or the master before ours
+//                 (its id is our former one). Good: it does not take writes, or they are lost.
 //   deposes us    a master that was promoted from X (its former id is X), or one that followed X.
-//                 We are on the old master. There is no proof of any kind while it says so.
-//   lost          a replica that has left X for another branch; or no answer. Not good: by itself
-//                 it proves nothing, and what else there is has to do.
+//                 We are on the old master. There is no proof of any kind while that is its last
+//                 word, unless the Sentinels vouch for our master and see it down.
+//   lost          a replica that has left X for another branch. Not good: by itself it proves
+//                 nothing, and what else there is has to do. Likewise no answer.
+//   rival         any other master: restarted, or promoted from the branch before ours beside us.
+//                 Which of the two counts only the Sentinels can say. Not good.
 //
 // The proofs, strongest first; WitnessMode names the one that a lease rests on:
-//   kReplicas   every candidate's last answer is good. At least one candidate. With Sentinels, a
-//               majority of them has been heard once for this branch (for the list).
+//   kReplicas   every candidate's last answer is good, and there is one beside our own server.
+//               With Sentinels, a majority of them has been heard once for this branch, in a calm
+//               round (for the list: once they have gone over to another master, theirs is his, and
+//               he is not in it); without, at least one candidate follows.
 //   kSentinels  the candidates that are not good are vouched for by the Sentinels: in one round
 //               all that answer name our master and see no failover, none of their events spoke of
 //               one, and either all Sentinels answer, or a majority, and each of those sees each
@@ -35,10 +41,11 @@
 //   kNone       without Sentinels: the candidates that answer are good. "Per server": an operator
 //               may promote a replica that we cannot reach, and a lone master has no witness.
 //
-// Bounded: kCandidatesMax. One more makes the list incomplete, as if it could not be reached.
+// Bounded: kCandidatesMax. One more counts as one that cannot be reached.
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -88,7 +95,8 @@ class Witness {
 
   // S is on a server of this branch. What is known of the candidates stays if it is the branch that
   // was followed before; the master's own list is asked for anew either way.
-  void follow(std::string_view replication_id, std::string_view former_replication_id);
+  // All that is known of `former_replication_id` comes with the master's first answer.
+  void follow(std::string_view replication_id);
 
   // Answers to questions that were sent at `asked_at`.
   void master_said(const ReplicationState& said, TimePoint asked_at);
@@ -98,45 +106,65 @@ class Witness {
 
   // Whom to ask, in a fixed order.
   [[nodiscard]] std::vector<std::string> candidates() const;
-  // Whether the Sentinels must be asked, too: their list has not been seen, or a candidate has not
-  // given a good answer to a question of `since` or later.
-  [[nodiscard]] bool needs_sentinels(TimePoint since) const;
+  // Whether the Sentinels must be asked, too: their list has not been seen, or the candidates by
+  // themselves are no proof.
+  [[nodiscard]] bool needs_sentinels() const;
 
   struct Proof {
-    // Nothing else took a write before this. nullopt: not known; `why_not` says why.
+    // Nobody else took a write before this. TimePoint::max(): there is nobody else that we know of.
+    // nullopt: not known; `why_not` says why.
     std::optional<TimePoint> at{};
     WitnessMode mode = WitnessMode::kNone;
     std::string why_not{};
+    bool is_deposed = false;  // It is known that somebody else was promoted.
   };
   // The newest proof that is at least as strong as `mode_min`.
   [[nodiscard]] Proof proof(WitnessMode mode_min) const;
 
  private:
-  enum class Answer : std::uint8_t { kNone, kFollows, kElsewhere, kDeposesUs, kLost };
+  enum class Answer : std::uint8_t {
+    kNone,
+    kItself,
+    kFollows,
+    kElsewhere,
+    kDeposesUs,
+    kLost,
+    kRival
+  };
 
   struct Candidate {
-    Answer answer = Answer::kNone;
-    TimePoint good_at{};               // When the last good answer was asked for; {}: never.
-    bool is_silent = true;             // It owes an answer, or has failed to give one.
-    bool has_followed = false;         // Our branch, by its own word or the master's.
-    bool is_listed = false;            // By the master, when it was last asked.
+    Answer answer = Answer::kNone;  // The last.
+    TimePoint asked_at{};           // When that was asked for.
+    bool is_silent = true;          // It owes an answer, or has failed to give one.
+    bool has_followed = false;      // Our branch, by its own word or the master's.
+    bool is_listed = false;         // By the master, when it was last asked.
     bool is_listed_by_sentinels = false;
-    std::size_t down_count = 0;        // In the last Sentinels' round.
-    TimePoint gone_since = TimePoint::max();  // Neither listed nor answering.
+    std::size_t down_count = 0;             // In the last Sentinels' round.
+    std::optional<TimePoint> gone_since{};  // Not listed, and silent or lost.
+
+    [[nodiscard]] bool is_good() const noexcept {
+      return !is_silent && (answer == Answer::kItself || answer == Answer::kFollows ||
+                            answer == Answer::kElsewhere);
+    }
   };
 
   [[nodiscard]] Candidate* find_or_add(std::string_view address);
-  [[nodiscard]] std::optional<TimePoint> sentinels_vouch(const Candidate& candidate) const;
-  void forget(TimePoint now);
+  [[nodiscard]] Answer judge(const Candidate& candidate, const ReplicationState& said) const;
+  [[nodiscard]] bool is_overfull() const { return masters_list_is_cut_ || sentinels_list_is_cut_; }
+  [[nodiscard]] bool has_witness() const;
+  [[nodiscard]] bool sentinels_vouch_for(const Candidate& candidate) const;
+  [[nodiscard]] bool is_seen_down(const Candidate& candidate) const;
+  void forget_gone(TimePoint now);
 
   const bool has_sentinels_;
   std::string replication_id_;
   std::string former_replication_id_;
   std::map<std::string, Candidate, std::less<>> candidates_;
-  bool is_overfull_ = false;             // More candidates than kCandidatesMax.
-  std::optional<TimePoint> master_at_;   // When the master's list was last asked for.
-  std::optional<TimePoint> seeded_at_;   // A majority of Sentinels was heard for this branch.
-  std::optional<SentinelRound> round_;   // The last.
+  bool masters_list_is_cut_ = false;    // The last one had more than there was room for.
+  bool sentinels_list_is_cut_ = false;  // Likewise.
+  bool has_masters_list_ = false;       // In this epoch.
+  bool is_seeded_ = false;              // A majority of the Sentinels was heard for this branch.
+  std::optional<SentinelRound> round_;  // The last one.
   TimePoint round_at_{};
 };
 
