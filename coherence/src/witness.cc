@@ -69,7 +69,7 @@ Witness::Answer Witness::judge(const Candidate& candidate, const ReplicationStat
   if (!former_replication_id_.empty() && said.replication_id == former_replication_id_) {
     return Answer::kElsewhere;
   }
-  return candidate.has_followed ? Answer::kDeposesUs : Answer::kElsewhere;
+  return candidate.has_followed ? Answer::kDeposesUs : Answer::kRival;
 }
 
 void Witness::candidate_said(std::string_view address, const ReplicationState& said,

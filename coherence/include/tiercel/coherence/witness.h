@@ -17,14 +17,15 @@
 // What a candidate may answer, X being the replication id of our branch:
 //   itself        a master with id X: our own server, under the name that a Sentinel still has.
 //   follows       a replica, its replication id is X. Good: it has not been promoted.
-//   elsewhere     never seen to follow X, and not promoted from it: a replica of another branch, or
-//                 a master whose former id (master_replid2) is not X, e.g. the old master that came
-//                 back. Good: whatever it does, it does not go on from our branch.
+//   elsewhere     never seen to follow X: a replica of another branch, or the master before ours
+//                 (its id is our former one). Good: it does not take writes, or they are lost.
 //   deposes us    a master that was promoted from X (its former id is X), or one that followed X.
 //                 We are on the old master. There is no proof of any kind while that is its last
 //                 word, unless the Sentinels vouch for our master and see it down.
-//   lost          a replica that has left X for another branch; or no answer. Not good: by itself
-//                 it proves nothing, and what else there is has to do.
+//   lost          a replica that has left X for another branch. Not good: by itself it proves
+//                 nothing, and what else there is has to do. Likewise no answer.
+//   rival         any other master: restarted, or promoted from the branch before ours beside us.
+//                 Which of the two counts only the Sentinels can say. Not good.
 //
 // The proofs, strongest first; WitnessMode names the one that a lease rests on:
 //   kReplicas   every candidate's last answer is good, and there is one beside our own server.
@@ -119,7 +120,7 @@ class Witness {
   [[nodiscard]] Proof proof(WitnessMode mode_min) const;
 
  private:
-  enum class Answer : std::uint8_t { kNone, kItself, kFollows, kElsewhere, kDeposesUs, kLost };
+  enum class Answer : std::uint8_t { kNone, kItself, kFollows, kElsewhere, kDeposesUs, kLost, kRival };
 
   struct Candidate {
     Answer answer = Answer::kNone;  // The last.
