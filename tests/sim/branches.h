@@ -32,6 +32,7 @@ struct Branch {
   // Authority: an even number for each branch that whoever decides made the one to use, rising; an
   // odd one, just below the reigning branch's, for those that nobody asked for.
   int rank = 0;
+  TimePoint enthroned_at{};  // When it became the one to use, for the last time.
   std::vector<Op> ops{};  // Those after `fork`.
 
   [[nodiscard]] bool is_legitimate() const { return rank % 2 == 0; }
@@ -43,8 +44,17 @@ class Branches {
   int begin(Branch branch, bool is_legitimate) {
     if (is_legitimate) reign_ += 2;
     branch.rank = is_legitimate ? reign_ : reign_ - 1;
+    branch.enthroned_at = branch.born_at;
     all_.push_back(std::move(branch));
     return static_cast<int>(all_.size()) - 1;
+  }
+  // An old one is the one to use again: Sentinels have chosen a master that never had stopped.
+  void enthrone(int branch, TimePoint now) {
+    if ((*this)[branch].rank == reign_) return;
+    reign_ += 2;
+    (*this)[branch].rank = reign_;
+    (*this)[branch].enthroned_at = now;
+    is_in_order_ = false;
   }
   void end(int branch, TimePoint now) {
     Branch& ended = all_[static_cast<std::size_t>(branch)];
@@ -56,6 +66,8 @@ class Branches {
   }
   [[nodiscard]] int size() const { return static_cast<int>(all_.size()); }
   [[nodiscard]] int reign() const { return reign_; }
+  // Whether a branch that was born later has always had more authority.
+  [[nodiscard]] bool is_in_order() const { return is_in_order_; }
 
   [[nodiscard]] std::uint64_t tip(int branch) const {
     return (*this)[branch].fork + (*this)[branch].ops.size();
@@ -94,6 +106,7 @@ class Branches {
  private:
   std::vector<Branch> all_;
   int reign_ = 0;
+  bool is_in_order_ = true;
 };
 
 }  // namespace tiercel::sim

@@ -27,17 +27,19 @@ Checkers::Claim Checkers::claim(const Hit& hit, const Change& change) const {
   if (hit.mode == coherence::WitnessMode::kNone) return Claim::kNone;
   const Branch& own = branches_[hit.branch];
   const Branch& other = branches_[change.place.branch];
-  if (other.born_at < own.born_at) return Claim::kNone;
-  const bool is_elected = other.is_legitimate() && other.rank > own.rank;
+  const bool is_elected =
+      other.is_legitimate() && other.rank > own.rank && change.at >= other.enthroned_at;
+  // Unless it was dethroned in favour of ours.
   const bool is_seen_by_replicas = hit.mode == coherence::WitnessMode::kReplicas &&
-                                   branches_.descends(change.place.branch, hit.branch);
+                                   branches_.descends(change.place.branch, hit.branch) &&
+                                   !(other.is_legitimate() && other.rank < own.rank);
   if (!is_elected && !is_seen_by_replicas) return Claim::kNone;
   return other.ended_at > hit.read_at ? Claim::kCounts : Claim::kIfItLasts;
 }
 
 void Checkers::hit(const Hit& hit) {
   const auto& changes = changes_[hit.key];
-  const bool is_newest = hit.branch == branches_.size() - 1;
+  const bool is_newest = hit.branch == branches_.size() - 1 && branches_.is_in_order();
   TimePoint oldest = TimePoint::max();
   Place oldest_place;
   for (auto change = changes.rbegin(); change != changes.rend(); ++change) {
@@ -59,9 +61,8 @@ void Checkers::hit(const Hit& hit) {
   if (oldest != TimePoint::max()) judge(hit, hit.who, oldest_place, oldest);
   if (is_loaded(hit.key)) return;
   if (!branches_.contains(hit.branch, hit.value.place)) {
-    const bool is_of_later = branches_[hit.value.place.branch].born_at >=
-                                 branches_[hit.branch].born_at &&
-                             branches_[hit.value.place.branch].rank >= branches_[hit.branch].rank;
+    const bool is_of_later =
+        branches_[hit.value.place.branch].rank > branches_[hit.branch].rank;
     if (is_of_later || branches_.descends(hit.value.place.branch, hit.branch)) return;
     ++hits_of_lost_branches_;
     violated("ghost", std::string{hit.who} + " was served " + key_name(hit.key) + " of " +

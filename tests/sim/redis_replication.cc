@@ -10,7 +10,11 @@ namespace tiercel::sim {
 using namespace std::chrono_literals;
 
 void RedisServer::promote(Birth by, bool kills_clients) {
-  if (is_master_ || is_loading()) return;
+  if (is_loading()) return;
+  if (is_master_) {
+    if (by == Birth::kElected) env_.branches.enthrone(branch_, env_.now());
+    return;
+  }
   drop_master_link();
   drop_replicas();
   former_branch_ = branch_;
