@@ -237,6 +237,10 @@ void CacheModel::land(const FlightPtr& flight, const Stored& found, bool may_cac
   }
   --flights_of_key_[flight->key];
   const bool is_vouched = session_.fills_allowed();
+  env_.trace.tell(process_.name(), "has read ", key_name(flight->key), " = write ",
+                  found.value.write, " version ", found.version, " for ",
+                  flight->waiters.size(), may_cache ? "" : ", not to be kept",
+                  is_vouched ? "" : ", not vouched for");
   if (may_cache && is_vouched) {
     put_into_l1(std::move(flight->token), found);
   } else {
@@ -275,6 +279,10 @@ void CacheModel::put_into_l1(coherence::FillTable::Token token, const Stored& fo
   }
   const bool is_in = fills_.commit(std::move(token), found.version, insert);
   ++(is_in ? env_.counts.fills : env_.counts.fills_refused);
+  // What is older must not come back after the callers have had this.
+  if (!is_in) forget_older(key, found.version);
+  env_.trace.tell(process_.name(), is_in ? "keeps " : "may not keep ", key, " = write ",
+                  found.value.write, " version ", found.version);
 }
 
 }  // namespace tiercel::sim

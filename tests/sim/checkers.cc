@@ -84,6 +84,7 @@ void Checkers::judge(const Hit& hit, std::string_view who, Place place, TimePoin
            time_text(changed_at) + " by " + place_text(place) + ", " +
            length_text(hit.read_at - changed_at) + " before";
   };
+  if (changed_at < hit.proven_at) trace_.tell("!", "R is violated here");
   if (hit.is_leased && changed_at < hit.read_at - lease_) {
     ++stale_beyond_bound_;
     violated("R", text());
@@ -103,6 +104,7 @@ void Checkers::seen_in_order(std::string_view who, std::size_t key, const Seen& 
   if (!branches_.contains(before.value.place.branch, now.value.place, before.value.place.offset)) {
     return;
   }
+  trace_.tell("!", "M is violated here");
   violated("M", std::string{who} + " saw " + key_name(key) + " go back from version " +
                     std::to_string(before.version) + " (" + place_text(before.value.place) +
                     ") to " + std::to_string(now.version) + " (" + place_text(now.value.place) +

@@ -60,7 +60,7 @@ struct Hit {
 
 class Checkers {
  public:
-  Checkers(const Branches& branches, const Trace& trace, Duration lease)
+  Checkers(const Branches& branches, Trace& trace, Duration lease)
       : branches_(branches), trace_(trace), lease_(lease) {}
 
   // The value of a key changed at a place of the history. For loaded keys `write` is the newest in
@@ -116,7 +116,7 @@ class Checkers {
   void judge(const Hit& hit, std::string_view who, Place place, TimePoint changed_at);
 
   const Branches& branches_;
-  const Trace& trace_;
+  Trace& trace_;
   const Duration lease_;
   std::array<std::vector<Change>, kKeys> changes_;
   std::vector<Pending> pending_;

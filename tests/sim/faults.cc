@@ -336,6 +336,11 @@ void Faults::strike_sentinels(Fault fault) {
   }
 }
 
+void Faults::restore(RedisServer& server) {
+  server.promote(Birth::kByHand, false);
+  env_.branches.enthrone(server.branch(), env_.now());
+}
+
 void Faults::heal() {
   env_.trace.tell("FAULT", "all is healed");
   env_.network.heal_all();
@@ -352,12 +357,19 @@ void Faults::heal() {
     instance->process().resume();
     if (!instance->process().is_alive()) instance->restart();
   }
-  if (!world_.sentinels.empty()) return;
+  if (!world_.sentinels.empty()) {
+    const bool has_master =
+        std::any_of(world_.servers.begin(), world_.servers.end(),
+                    [](const auto& server) { return server->is_master(); });
+    // Servers that replicate each other in a ring are nothing that a Sentinel mends.
+    if (!has_master) restore(world_.master());
+    return;
+  }
   // Where no Sentinel does it, the operator puts everything back.
   for (const auto& server : world_.servers) {
-    server->process().give_after(100ms, [server = server.get()] {
+    server->process().give_after(100ms, [this, server = server.get()] {
       if (server->index() == 0) {
-        server->promote(Birth::kByHand, false);
+        restore(*server);
       } else {
         server->replicate(0, false);
       }

@@ -78,6 +78,7 @@ class Faults {
   void hang_until_replaced(RedisServer& server, Duration then_after);
   template <typename Then>
   void at_next_promotion(Then then);
+  void restore(RedisServer& server);  // By its operator, as the master.
   void isolate(RedisServer& server, Duration length, bool one_way);
 
   World& world_;

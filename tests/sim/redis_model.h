@@ -183,6 +183,7 @@ class RedisServer {
   ConnectionPtr master_connection_;
   bool is_dialling_ = false;
   bool is_link_up_ = false;
+  TimePoint master_heard_at_{};
   TimePoint link_down_since_{};
   std::deque<Waiter> waiters_;
   std::uint64_t waiters_begun_ = 0;

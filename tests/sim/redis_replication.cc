@@ -9,6 +9,10 @@ namespace tiercel::sim {
 
 using namespace std::chrono_literals;
 
+namespace {
+constexpr Duration kReplicationTimeout = 5s;
+}  // namespace
+
 void RedisServer::promote(Birth by, bool kills_clients) {
   if (is_loading()) return;
   if (is_master_) {
@@ -52,6 +56,12 @@ void RedisServer::replicate(std::size_t master, bool kills_clients) {
 }
 
 void RedisServer::cron() {
+  for (auto& link : replicas_) {
+    link->connection->to_client([connection = link->connection, replica = all_[link->server]] {
+      if (replica->master_connection_ == connection) replica->master_heard_at_ = replica->env_.now();
+    });
+  }
+  if (is_link_up_ && env_.now() > master_heard_at_ + kReplicationTimeout) drop_master_link();
   if (!is_master_ && !master_connection_ && !is_dialling_) dial_master();
   process_.give_after(env_.some(800ms, 1200ms), [this] { cron(); });
 }
@@ -69,6 +79,7 @@ void RedisServer::dial_master() {
           return;
         }
         master_connection_ = connection;
+        master_heard_at_ = env_.now();
         connection->on_closed_at_client = [this, connection = connection.get()] {
           if (master_connection_.get() == connection) drop_master_link();
         };

@@ -89,6 +89,7 @@ SentinelAnswer SentinelModel::answer() const {
 // --- what it does
 
 void SentinelModel::act() {
+  if (!sees_down(master_)) down_since_ = env_.now();
   const bool is_down = is_objectively_down();
   if (is_down && !was_objectively_down_) emit({.kind = EventKind::kObjectivelyDown});
   was_objectively_down_ = is_down;
@@ -119,7 +120,9 @@ void SentinelModel::begin_failover(bool by_hand) {
   env_.trace.tell(process_.name(), by_hand ? "fails over by hand" : "tries a failover",
                   ", epoch ", failover_epoch_);
   emit({.kind = EventKind::kTry, .epoch = failover_epoch_});
-  if (!by_hand) votes_[index_] = vote(failover_epoch_, index_) == index_;
+  if (by_hand) return;
+  votes_[index_] = vote(failover_epoch_, index_) == index_;
+  ask_for_votes();
 }
 
 void SentinelModel::ask_for_votes() {
@@ -159,7 +162,7 @@ std::size_t SentinelModel::vote(std::uint64_t epoch, std::size_t candidate) {
 
 std::optional<std::size_t> SentinelModel::choose_replica() const {
   std::optional<std::size_t> best;
-  const Duration down_for = env_.now() - seen_[master_].answered_at;
+  const Duration down_for = sees_down(master_) ? env_.now() - down_since_ : Duration{0};
   for (std::size_t i = 0; i < servers_.size(); ++i) {
     const Seen& seen = seen_[i];
     if (i == master_ || sees_down(i) || env_.now() > seen.answered_at + 500ms) continue;

@@ -122,6 +122,7 @@ class SentinelModel {
   std::uint64_t voted_epoch_ = 0;
   std::size_t voted_for_ = 0;
   TimePoint config_since_{};
+  TimePoint down_since_{};
   TimePoint no_failover_before_{};
   TimePoint tilted_until_{};
   TimePoint hello_at_{};
