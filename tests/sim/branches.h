@@ -32,6 +32,7 @@ struct Branch {
   // Authority: an even number for each branch that whoever decides made the one to use, rising; an
   // odd one, just below the reigning branch's, for those that nobody asked for.
   int rank = 0;
+  bool is_confirmed = true;  // False: promoted by a Sentinel, and none of them knows of it yet.
   TimePoint enthroned_at{};  // When it became the one to use, for the last time.
   std::vector<Op> ops{};  // Those after `fork`.
 
@@ -56,6 +57,7 @@ class Branches {
     (*this)[branch].enthroned_at = now;
     is_in_order_ = false;
   }
+  void confirm(int branch) { (*this)[branch].is_confirmed = true; }
   void end(int branch, TimePoint now) {
     Branch& ended = all_[static_cast<std::size_t>(branch)];
     ended.ended_at = std::min(ended.ended_at, now);

@@ -34,7 +34,8 @@ Checkers::Claim Checkers::claim(const Hit& hit, const Change& change) const {
                                    branches_.descends(change.place.branch, hit.branch) &&
                                    !(other.is_legitimate() && other.rank < own.rank);
   if (!is_elected && !is_seen_by_replicas) return Claim::kNone;
-  return other.ended_at > hit.read_at ? Claim::kCounts : Claim::kIfItLasts;
+  const bool is_sure = is_seen_by_replicas || other.is_confirmed;
+  return is_sure && other.ended_at > hit.read_at ? Claim::kCounts : Claim::kIfItLasts;
 }
 
 void Checkers::hit(const Hit& hit) {
@@ -54,8 +55,8 @@ void Checkers::hit(const Hit& hit) {
       oldest_place = change->place;
     } else if (claimed == Claim::kIfItLasts && change->at < hit.proven_at &&
                pending_.size() < 1000) {
-      pending_.push_back({hit.key, change->place.branch, change->place, change->at,
-                          std::string{hit.who}, hit});
+      const bool was_master = branches_[change->place.branch].ended_at > hit.read_at;
+      pending_.push_back({change->place, change->at, was_master, std::string{hit.who}, hit});
     }
   }
   if (oldest != TimePoint::max()) judge(hit, hit.who, oldest_place, oldest);
@@ -126,7 +127,10 @@ void Checkers::settle(int last, std::uint64_t last_offset, bool has_data_been_fo
     }
   }
   for (const Pending& pending : pending_) {
-    if (!branches_.contains(last, pending.place, last_offset)) continue;
+    const bool has_lasted = branches_.contains(last, pending.place, last_offset);
+    const bool was_confirmed =
+        pending.was_master && branches_[pending.place.branch].is_confirmed;
+    if (!has_lasted && !was_confirmed) continue;
     judge(pending.hit, pending.who, pending.place, pending.changed_at);
   }
 }

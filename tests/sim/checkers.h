@@ -6,10 +6,13 @@
 // branch b, with value v. A change x of the key counts against it if it was executed before F and v
 // does not reflect it, and
 //   own     x is on the path of b (b's own changes, and those of its ancestors before the forks);
-//   other   or x is on another branch c that came after b: one that the Sentinels promoted, or,
-//           where the lease rested on the replicas' word, one that anybody promoted from b or from
-//           a branch that descends from it; and c was not thrown away by then: its server is
-//           still its master at t, or c is part of what the last master holds in the end.
+//   other   or x is on another branch c that has more authority: one that the Sentinels made the
+//           one to use later than b; or, where the lease rested on the replicas' word, one that
+//           anybody promoted from b or from a branch that descends from it, unless b was made the
+//           one to use again after it. And c was not thrown away by then: its server is still its
+//           master at t, or c is part of what the last master holds in the end. A Sentinel's
+//           promotion of which no Sentinel ever came to know (its leader died, or gave up) counts
+//           as anybody's.
 // What is left out: changes of branches that were lost before t, since nobody can reflect them; and
 // those of other servers while the lease claims no more than "per server" (mode none).
 // "Executed" stands in for "acknowledged": it is earlier, so more is demanded. F is demanded where
@@ -102,10 +105,9 @@ class Checkers {
   };
   // To be judged when it is known which branch has lasted.
   struct Pending {
-    std::size_t key;
-    int branch;  // Of the change.
     Place place;
     TimePoint changed_at;
+    bool was_master;  // Its server, when the read happened.
     std::string who;
     Hit hit;
   };

@@ -27,7 +27,8 @@ void RedisServer::promote(Birth by, bool kills_clients) {
                                  .fork = offset_,
                                  .birth = by,
                                  .server = index_,
-                                 .born_at = env_.now()},
+                                 .born_at = env_.now(),
+                                 .is_confirmed = by != Birth::kElected},
                                 by == Birth::kElected);
   is_master_ = true;
   ++env_.counts.promotions;
