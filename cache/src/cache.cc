@@ -154,6 +154,38 @@ Awaitable<WriteResult> Cache::co_invalidate(std::string_view key, WriteOptions o
       }};
 }
 
+WriteResult Cache::invalidate_many(std::span<const std::string_view> keys, WriteOptions options) {
+  if (core_->on_loop_thread()) return on_loop_error();
+  return wait_for<WriteResult>(
+      [&](WriteCallback callback) { core_->invalidate_many(keys, options, std::move(callback)); });
+}
+
+void Cache::invalidate_many_async(std::span<const std::string_view> keys, WriteOptions options,
+                                  UniqueFunction<void(WriteResult)> callback) {
+  core_->invalidate_many(keys, options, std::move(callback));
+}
+
+WriteResult Cache::invalidate_tag(std::string_view tag, WriteOptions options) {
+  if (core_->on_loop_thread()) return on_loop_error();
+  return wait_for<WriteResult>(
+      [&](WriteCallback callback) { core_->invalidate_tag(tag, options, std::move(callback)); });
+}
+
+void Cache::invalidate_tag_async(std::string_view tag, WriteOptions options,
+                                 UniqueFunction<void(WriteResult)> callback) {
+  core_->invalidate_tag(tag, options, std::move(callback));
+}
+
+WriteResult Cache::clear(WriteOptions options) {
+  if (core_->on_loop_thread()) return on_loop_error();
+  return wait_for<WriteResult>(
+      [&](WriteCallback callback) { core_->clear(options, std::move(callback)); });
+}
+
+void Cache::clear_async(WriteOptions options, UniqueFunction<void(WriteResult)> callback) {
+  core_->clear(options, std::move(callback));
+}
+
 LeaseInfo Cache::lease() const { return core_->lease(); }
 CacheStats Cache::stats() const { return core_->stats(); }
 

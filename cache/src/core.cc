@@ -4,6 +4,7 @@
 #include <future>
 #include <utility>
 
+#include "tagged_entry.h"
 #include "tiercel/base/bytes.h"
 
 namespace tiercel {
@@ -15,8 +16,6 @@ using namespace std::chrono_literals;
 constexpr Duration kExpireWaitersEvery = 5ms;
 constexpr Duration kSweepL1Every = 50ms;
 constexpr std::size_t kSweepEntries = 4096;
-
-constexpr std::uint32_t kFlagNegative = 1;
 
 }  // namespace
 
@@ -63,12 +62,27 @@ Result<std::shared_ptr<Cache::Core>> Cache::Core::create(CacheOptions options) {
   if (auto started = core->loop_->start(); !started) return started.error();
   if (!redis) {
     core->lease_cell_.grant(TimePoint::max());
+    core->tags_.reset({});
     return core;
   }
-  core->link_driver_ = std::make_unique<LinkDriver>(
-      coherence::SessionOptions{.lease = given.lease, .stream_timeout = given.stream_timeout},
-      *given.clock, *core->loop_, static_cast<LinkDriver::Host&>(*core), core->lease_cell_,
-      given.log);
+  const bool has_sentinels = !redis->sentinels.empty();
+  const coherence::SessionOptions session{
+      .lease = given.lease,
+      .stream_timeout = given.stream_timeout,
+      .has_sentinels = has_sentinels,
+      .witness_min = given.witness_min.value_or(has_sentinels ? coherence::WitnessMode::kSentinels
+                                                              : coherence::WitnessMode::kNone),
+      .observes_foreign_writers = given.foreign_writers || !given.history};
+  if (auto valid = coherence::validate(session); !valid) return valid.error();
+  core->link_driver_ = std::make_unique<LinkDriver>(session, *given.clock, *core->loop_,
+                                                    static_cast<LinkDriver::Host&>(*core),
+                                                    core->names_, core->lease_cell_, given.log);
+  if (given.invalidations_queued_max > 0) {
+    core->invalidations_ = std::make_unique<coherence::InvalidationQueue>(
+        coherence::InvalidationQueueOptions{.entries_max = given.invalidations_queued_max});
+  }
+  core->durable_writer_ =
+      std::make_unique<DurableWriter>(*redis, *given.clock, given.log, *core->loop_);
   if (auto connected = core->connect(std::move(*redis)); !connected) return connected.error();
   return core;
 }
@@ -77,13 +91,15 @@ Result<std::shared_ptr<Cache::Core>> Cache::Core::create(CacheOptions options) {
 Result<void> Cache::Core::connect(l2::RedisOptions redis) {
   std::promise<Result<void>> opened;
   loop_->post([&] {
-    auto client = l2::Client::open({.redis = std::move(redis),
-                                    .channel = names_.channel(),
-                                    .observer = link_driver_.get(),
-                                    .log = options_.log,
-                                    .clock = options_.clock,
-                                    .seed = options_.seed},
-                                   *loop_);
+    auto client = l2::Client::open(
+        {.redis = std::move(redis),
+         .channel = names_.channel(),
+         .track_prefix = options_.foreign_writers ? names_.value_key("") : std::string{},
+         .observer = link_driver_.get(),
+         .log = options_.log,
+         .clock = options_.clock,
+         .seed = options_.seed},
+        *loop_);
     if (client) {
       client_ = std::move(*client);
       link_driver_->attach(*client_);
@@ -97,6 +113,7 @@ void Cache::Core::close() {
   if (closed_.exchange(true)) return;
   turn_all_away();
   // Its last replies may let loads in that waited at the gate; they see that the cache is closed.
+  if (durable_writer_) durable_writer_->close();
   if (client_) client_->close();
   turn_all_away();
   // Stopped, not destroyed: the client and the driver go before it, with this object.
@@ -127,9 +144,9 @@ std::optional<Value> Cache::Core::try_get(std::string_view key, Freshness freshn
 
 // The order of these steps is the contract: see coherence/lease.h. What vouches was loaded before.
 template <typename IsGood>
-Cache::Core::Peek Cache::Core::peek_by(std::string_view key, const Vouch& vouch,
-                                       IsGood&& is_good) {
+Cache::Core::Peek Cache::Core::peek_by(std::string_view key, const Vouch& vouch, IsGood&& is_good) {
   const std::uint64_t generation = l1_->generation();
+  const std::uint64_t tags_generation = tags_.generation();
   l1::Handle handle = l1_->pin(key);
   if (!handle) return {};
   const TimePoint read_at = now();
@@ -137,10 +154,16 @@ Cache::Core::Peek Cache::Core::peek_by(std::string_view key, const Vouch& vouch,
     return {Peek::Kind::kRefused};
   }
   if (read_at >= handle.expires_at()) return {};
+  std::string_view bytes = handle.value();
+  if ((handle.flags() & kFlagTagged) != 0) {
+    const TaggedEntry entry{bytes};
+    if (tags_.is_dead(tags_generation, handle.version(), entry.slots())) return {};
+    bytes = entry.payload();
+  }
   if ((handle.flags() & kFlagNegative) != 0) return {Peek::Kind::kAbsent};
   const Duration age_bound =
       is_local() ? Duration{0} : std::max(Duration{0}, read_at - vouch.proven_at);
-  return {Peek::Kind::kHit, Value{std::move(handle), age_bound}};
+  return {Peek::Kind::kHit, Value{std::move(handle), bytes, age_bound}};
 }
 
 Cache::Core::Vouch Cache::Core::vouch_for(Freshness freshness) const {
@@ -169,24 +192,6 @@ Cache::Core::Peek Cache::Core::peek_stale(std::string_view key, Duration age_max
   return peek_by(key, {proven_at + age_max, proven_at}, [](const l1::Handle&) { return true; });
 }
 
-void Cache::Core::put_into_l1(coherence::FillTable::Token token, const Found& found,
-                              TimePoint expires_at) {
-  const std::string key = token.key();
-  const bool negative = found.bytes == nullptr;
-  const l1::EntryMeta meta{
-      .version = found.version, .expires_at = expires_at, .flags = negative ? kFlagNegative : 0};
-  if (!is_local()) link_driver_->note_fill(key, found.version);
-  bool inserted = false;
-  fills_.commit(std::move(token), found.version, [&] {
-    // A refusal (too large for a stripe) leaves the key out of L1, which is right, and is counted
-    // there.
-    inserted = static_cast<bool>(
-        l1_->insert(key, negative ? std::string_view{} : std::string_view{*found.bytes}, meta));
-  });
-  (inserted ? counters_.fills : counters_.fills_dropped).fetch_add(1, std::memory_order_relaxed);
-  if (inserted && expires_at != TimePoint::max()) start_sweeping();
-}
-
 // What the server does not do now it may do later: WRONGTYPE, OOM, MISCONF, NOPERM, …
 Error Cache::Core::refused_by_server(const l2::Reply& reply) {
   constexpr std::size_t kTextMax = 300;
@@ -199,25 +204,6 @@ Error Cache::Core::refused_by_server(const l2::Reply& reply) {
 // an error or a load that was not stored. Without Redis there is nothing that could contradict.
 bool Cache::Core::links_vouch() const {
   return is_local() || (loop_->on_loop_thread() && link_driver_->fills_allowed());
-}
-
-void Cache::Core::drop_l1() {
-  fills_.mark_all();
-  l1_->clear();
-  counters_.l1_drops.fetch_add(1, std::memory_order_relaxed);
-}
-
-void Cache::Core::evict(std::string_view key, coherence::Version version) {
-  fills_.mark(key, version);
-  forget_older(key, version);
-}
-
-void Cache::Core::forget_older(std::string_view key, coherence::Version version) {
-  if (version == coherence::kVersionUnknown) {
-    l1_->erase(key);
-  } else {
-    l1_->erase_older(key, version);
-  }
 }
 
 Result<void> Cache::Core::check_ttl(std::chrono::milliseconds ttl) {
@@ -316,7 +302,8 @@ LeaseInfo Cache::Core::lease() const {
             .remaining = std::chrono::milliseconds::max(),
             .epoch = {},
             .master = {},
-            .mode = LeaseMode::kLocal};
+            .mode = LeaseMode::kLocal,
+            .why = {}};
   }
   return link_driver_->lease();
 }
@@ -345,6 +332,7 @@ CacheStats Cache::Core::stats() const {
   stats.loads_failed = value(counters_.loads_failed);
   stats.loads_not_stored = value(counters_.loads_not_stored);
   stats.fills = value(counters_.fills);
+  stats.refreshed = value(counters_.refreshed);
   stats.fills_dropped = value(counters_.fills_dropped);
   stats.writes_acknowledged = value(counters_.writes_acknowledged);
   stats.writes_failed = value(counters_.writes_failed);
@@ -352,6 +340,11 @@ CacheStats Cache::Core::stats() const {
   stats.values_corrupt = value(counters_.values_corrupt);
   stats.values_foreign = value(counters_.values_foreign);
   stats.l1_drops = value(counters_.l1_drops);
+  if (invalidations_) {
+    const auto queue = invalidations_->counters();
+    stats.invalidations_queued = queue.entries;
+    stats.invalidations_collapsed = queue.collapsed;
+  }
   stats.reads_waiting = value(counters_.reads_waiting);
   return stats;
 }

@@ -31,6 +31,7 @@
 #include "tiercel/base/unique_function.h"
 #include "tiercel/cache/cache.h"
 #include "tiercel/coherence/fill_table.h"
+#include "tiercel/serialization/tag_slots.h"
 
 namespace tiercel {
 
@@ -48,6 +49,7 @@ struct Found {
   Tier tier = Tier::kL2;
   std::uint64_t version = 0;
   TimePoint as_of{};  // Reflects everything acknowledged before.
+  serialization::TagSlots tags{};
 };
 
 class Flight {
@@ -60,6 +62,7 @@ class Flight {
 
   // Touched by one thread at a time: the one that moves the flight forward.
   std::uint64_t fill_number = 0;  // Not 0: we asked for the fill lease in Redis, by this number.
+  std::string granted_at{};       // The history's version then, as the script said it.
   std::uint32_t polls = 0;        // How often someone else held the fill lease.
   bool ignore_stored = false;     // What Redis holds is corrupt: load over it.
   bool is_inside_gate = false;    // Of LoadGate: must leave it when it ends.

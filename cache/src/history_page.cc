@@ -1,30 +1,27 @@
 #include "history_page.h"
 
-#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "message_change.h"
-#include "tiercel/base/bytes.h"
-#include "tiercel/coherence/version.h"
+#include "tiercel/coherence/history.h"
 #include "tiercel/serialization/message.h"
 
 namespace tiercel {
 namespace {
 
-// [id, ["m", MESSAGE]]
-coherence::Change parse_entry(const l2::Reply& entry) {
+// [id, [field, value, …]]
+coherence::Change parse_entry(const l2::Reply& reply) {
   coherence::Change unknown{.kind = coherence::ChangeKind::kAll};
-  if (entry.elements.size() != 2) return unknown;
-  const auto version = coherence::parse_stream_id(entry.elements[0].text);
-  if (!version) return unknown;
-  unknown.version = *version;
-  const auto& fields = entry.elements[1].elements;
-  if (fields.size() != 2 || fields[0].text != "m") return unknown;
-  std::string bytes;
-  append_u64_be(bytes, *version);
-  bytes += fields[1].text;
-  auto received = serialization::decode_message(bytes);
-  return received ? to_change(std::move(*received)) : unknown;
+  if (reply.elements.size() != 2) return unknown;
+  std::vector<std::string_view> fields;
+  for (const l2::Reply& field : reply.elements[1].elements) fields.push_back(field.text);
+  const auto entry = coherence::parse_history_entry(reply.elements[0].text, fields);
+  if (!entry) return unknown;
+  unknown.version = entry->version;
+  auto message = serialization::decode_history_message(entry->version, entry->message);
+  return message ? to_change(std::move(*message)) : unknown;
 }
 
 }  // namespace

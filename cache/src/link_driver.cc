@@ -93,6 +93,10 @@ void LinkDriver::stream_flushed() {
   settle();
 }
 
+bool LinkDriver::is_on(const l2::ServerIdentity& server) const {
+  return session_.is_on(to_server(server));
+}
+
 void LinkDriver::replay_waits(bool waits) {
   session_.replay_waits(waits, clock_.now(), actions_);
   settle();
@@ -143,8 +147,14 @@ void LinkDriver::run(coherence::Action& action) {
       return host_.drop_l1();
     case Kind::kEvict: return host_.evict(action.key, action.version);
     case Kind::kRefresh: return host_.refresh(action.key, action.version, action.value);
-    case Kind::kTag: return host_.forget_tag(action.key, action.version);
-    case Kind::kClear: return host_.clear_before(action.version);
+    case Kind::kTag:
+      host_.forget_tag(action.key, action.version);
+      if (since_baseline_) since_baseline_->push_back(action);
+      return;
+    case Kind::kClear:
+      host_.clear_before(action.version);
+      if (since_baseline_) since_baseline_->push_back(action);
+      return;
   }
 }
 

@@ -23,6 +23,7 @@
 #include "tiercel/coherence/lease.h"
 #include "tiercel/coherence/names.h"
 #include "tiercel/coherence/session.h"
+#include "tiercel/coherence/tag_table.h"
 #include "tiercel/l2/client.h"
 
 namespace tiercel {
@@ -40,8 +41,11 @@ class LinkDriver final : public l2::LinkObserver {
                          std::string_view stored) = 0;
     virtual void forget_tag(std::string_view tag, coherence::Version version) = 0;
     virtual void clear_before(coherence::Version version) = 0;
-    // The tags as they stand in Redis: field, value, field, value. Nothing: there are none.
-    virtual void set_tags(std::span<const l2::Reply> fields) = 0;
+    // The tags as they stand in Redis.
+    virtual void set_tags(const coherence::TagBaseline& tags) = 0;
+    // Tells Redis of this instance's Δ, by D; answers the longest of the fleet.
+    virtual void register_lease(TimePoint deadline,
+                                UniqueFunction<void(Result<std::chrono::milliseconds>)> done) = 0;
     // D is up: what could not be sent while it was not.
     virtual void data_is_up() = 0;
   };
@@ -58,6 +62,12 @@ class LinkDriver final : public l2::LinkObserver {
     session_.note_fill(key, version);
   }
   void replay_waits(bool waits);
+  // Whether all messages up to this version have been applied.
+  [[nodiscard]] bool has_reached(coherence::Version version) const {
+    return session_.has_reached(version);
+  }
+  // Whether S is on this server, in this life.
+  [[nodiscard]] bool is_on(const l2::ServerIdentity& server) const;
 
   // Any thread.
   [[nodiscard]] LeaseInfo lease() const;
@@ -96,6 +106,9 @@ class LinkDriver final : public l2::LinkObserver {
   void ask_sentinels(std::uint64_t token);
   void ask_history(std::uint64_t token, coherence::Version from, std::size_t count);
   void ask_baseline(std::uint64_t token);
+  struct Baseline;
+  void baseline_answered(std::uint64_t token, const coherence::TagBaseline& tags);
+  coherence::TagBaseline tags_of(const l2::Reply& reply);
   void history_answered(std::uint64_t token, std::size_t count, Result<l2::Reply> reply);
   void watch_candidates();
   [[nodiscard]] std::string address_of(const l2::Endpoint& endpoint);
@@ -119,9 +132,11 @@ class LinkDriver final : public l2::LinkObserver {
   l2::EventLoop::TimerId timer_ = 0;
   TimePoint timer_at_;
   bool lease_was_granted_ = false;
-  l2::Endpoint stream_endpoint_;                  // Where S is.
+  l2::Endpoint stream_endpoint_;                   // Where S is.
   std::map<std::string, l2::Endpoint> endpoints_;  // By the names that the Session has for them.
   std::vector<std::string> watched_;
+  // Tags and clears that came while the baseline was asked for, which may be older.
+  std::optional<coherence::Actions> since_baseline_;
 
   std::atomic<std::uint64_t> messages_{0};
   std::atomic<std::uint64_t> messages_unreadable_{0};

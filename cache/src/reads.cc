@@ -8,10 +8,15 @@
 // the token is still good, then the waiters are told, then the next load of the key may enter.
 
 #include <algorithm>
+#include <array>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "core.h"
+#include "scripts.h"
 #include "tiercel/base/bytes.h"
+#include "tiercel/coherence/tag_table.h"
 
 namespace tiercel {
 
@@ -174,26 +179,36 @@ void Cache::Core::fetch_done(const std::shared_ptr<Flight>& flight, TimePoint se
     return land_failed(flight, reply.error());
   }
   if (reply->is_string()) {
-    if (land_on_stored(flight, sent_at, ttl_ms, std::move(reply->text))) return;
-  } else if (is_wrong_type(*reply)) {
+    return land_on_stored(flight, sent_at, ttl_ms, std::move(reply->text),
+                          [this, flight, sent_at] { land_absent(flight, sent_at); });
+  }
+  if (is_wrong_type(*reply)) {
     counters_.values_corrupt.fetch_add(1, std::memory_order_relaxed);
   } else if (!reply->is_nil()) {
     return land_failed(flight, refused_by_server(*reply));
   }
+  land_absent(flight, sent_at);
+}
+
+void Cache::Core::land_absent(const std::shared_ptr<Flight>& flight, TimePoint sent_at) {
   land(flight, Found{.tier = Tier::kL2, .as_of = sent_at}, TimePoint::max(), /*may_cache=*/false);
 }
 
-// False where what is stored counts as a miss.
-bool Cache::Core::land_on_stored(const std::shared_ptr<Flight>& flight, TimePoint sent_at,
-                                 std::int64_t ttl_ms, std::string bytes) {
+// Runs on_miss where what is stored counts as a miss.
+void Cache::Core::land_on_stored(const std::shared_ptr<Flight>& flight, TimePoint sent_at,
+                                 std::int64_t ttl_ms, std::string bytes,
+                                 UniqueFunction<void()> on_miss) {
   const auto stored = serialization::decode_value(bytes);
   if (!stored) {
     counters_.values_corrupt.fetch_add(1, std::memory_order_relaxed);
-    return false;
+    return on_miss();
   }
-  if (stored->envelope.tombstone) return false;
+  if (stored->envelope.tombstone) return on_miss();
   const milliseconds life = stored->envelope.hard_ttl;
-  Found found{.tier = Tier::kL2, .version = stored->version, .as_of = sent_at};
+  Found found{.tier = Tier::kL2,
+              .version = stored->version,
+              .as_of = sent_at,
+              .tags = stored->envelope.tag_slots};
   if (stored->foreign) {
     counters_.values_foreign.fetch_add(1, std::memory_order_relaxed);
     found.bytes = std::make_shared<const std::string>(std::move(bytes));
@@ -208,8 +223,38 @@ bool Cache::Core::land_on_stored(const std::shared_ptr<Flight>& flight, TimePoin
   }
   // The value may have been written after its predecessor's remaining life was asked.
   if (life > milliseconds{0}) expires_at = std::min(expires_at, sent_at + std::min(life, kTtlMax));
-  land(flight, std::move(found), expires_at, /*may_cache=*/ttl_ms != kTtlMissing);
-  return true;
+  const bool may_cache = ttl_ms != kTtlMissing;
+  if (links_vouch()) {
+    if (tags_.is_dead(tags_.generation(), found.version, found.tags.span())) return on_miss();
+    return land(flight, std::move(found), expires_at, may_cache);
+  }
+  ask_whether_dead(found, [this, flight, found, expires_at, may_cache,
+                           on_miss = std::move(on_miss)](Result<bool> is_dead) mutable {
+    if (!is_dead) return land_failed(flight, is_dead.error());
+    if (*is_dead) return on_miss();
+    land(flight, std::move(found), expires_at, may_cache);
+  });
+}
+
+// While no messages come, our table of tags may be behind: Redis has its own.
+void Cache::Core::ask_whether_dead(const Found& found, UniqueFunction<void(Result<bool>)> then) {
+  if (found.version == coherence::kVersionUnknown) return then(!found.tags.empty());
+  std::vector<std::string> fields{"base"};
+  for (const auto slot : found.tags.span()) fields.push_back(std::to_string(slot));
+  const std::vector<std::string_view> arguments{fields.begin(), fields.end()};
+  client_->submit_script(
+      read_tags_script(), std::array<std::string_view, 2>{names_.history_key(), names_.tags_key()},
+      arguments, l2::Retry::kSafe, now() + options_.read_timeout,
+      [version = found.version, then = std::move(then)](Result<l2::Reply> reply) mutable {
+        if (!reply) return then(reply.error());
+        if (!reply->is_array()) return then(refused_by_server(*reply));
+        std::vector<std::optional<std::string_view>> versions;
+        for (const l2::Reply& field : reply->elements) {
+          versions.push_back(field.is_string() ? std::optional<std::string_view>{field.text}
+                                               : std::nullopt);
+        }
+        then(coherence::is_dead_in_redis(version, versions));
+      });
 }
 
 // --- landing

@@ -63,6 +63,7 @@ void Session::stream_up(const Server& server, TimePoint now, Actions& actions) {
   joining_ = Joining::kUnknown;
   history_again_at_ = TimePoint{};
   live_ = {};
+  is_overlapping_ = false;
   if (!data_is_up_) data_.reset();  // Where D was says nothing about where it will be.
   witness_.follow(server.replication_id);
   // What was read before S was subscribed is not vouched for by what S will say.
@@ -179,6 +180,7 @@ void Session::pong(std::uint64_t token, TimePoint now, Actions& actions) {
   const auto question = take(ping_, token);
   if (!question) return;
   pong_at_ = question->sent_at;
+  if (question->token > joined_at_token_) is_overlapping_ = false;
   renew(now);
   tick(now, actions);
   if (stream_ && !is_redialling_ && !ping_ && took_a_round(*question, now)) send_ping(now, actions);
@@ -304,7 +306,7 @@ void Session::replay_waits(bool waits, TimePoint now, Actions&) {
 }
 
 bool Session::fills_allowed() const {
-  return joining_ == Joining::kJoined && data_is_up_ && links_agree();
+  return joining_ == Joining::kJoined && data_is_up_ && links_agree() && !is_redialling_;
 }
 
 // --- history
@@ -355,6 +357,8 @@ void Session::history_silent(std::uint64_t token, TimePoint now, Actions&) {
 
 void Session::join(TimePoint now, Actions& actions) {
   joining_ = Joining::kJoined;
+  is_overlapping_ = true;
+  joined_at_token_ = last_token_;
   // S was subscribed before the history was asked: nothing lies between the two.
   if (live_.version > position_.version) reach(live_);
   renew(now);
@@ -364,6 +368,7 @@ void Session::join(TimePoint now, Actions& actions) {
 void Session::start_cold(std::string reason, Actions& actions) {
   joining_ = Joining::kCold;
   position_ = {};
+  proven_at_ = TimePoint{};
   drop_all(std::move(reason), actions);
 }
 
@@ -383,29 +388,43 @@ void Session::note_fill(std::string_view key, Version version) {
 
 // --- changes
 
-void Session::message(Change change, TimePoint, Actions& actions) {
+void Session::message(Change change, TimePoint now, Actions& actions) {
   if (!stream_ || change.kind == ChangeKind::kNone) return;
   const Position position = position_of(change);
+  const bool is_versioned = change.version != kVersionUnknown;
+  const bool rises = !is_versioned || change.version > live_.version;
+  if (is_versioned) live_ = position;
   if (joining_ != Joining::kJoined) {
-    // Whether its version can be compared with those in L1 is not known yet.
-    if (change.kind == ChangeKind::kKeys) {
-      for (std::string& key : change.keys) {
-        actions.push_back({.kind = Action::Kind::kEvict, .key = std::move(key)});
-      }
-    } else {
-      apply(std::move(change), actions);
+    if (!rises) {
+      history_question_.reset();
+      start_cold("the history was reset", actions);
+      ask_history(now, actions);
     }
-    if (position.version > live_.version) live_ = position;
-    return;
+    // Whether its version can be compared with those in L1 is not known yet.
+    return apply_hard(std::move(change), actions);
   }
-  if (change.version != kVersionUnknown && change.version <= position_.version) {
+  if (is_versioned && change.version <= position_.version) {
+    // The page that was joined last held it already, most likely. Or the history was reset just
+    // now, so what it says is done whatever the version.
+    if (is_overlapping_ && rises) {
+      change.version = position_.version;
+      return apply_hard(std::move(change), actions);
+    }
     drop_all("the history was reset", actions);
     position_ = position;
     if (change.kind == ChangeKind::kKeys || change.kind == ChangeKind::kAll) return;
     return apply(std::move(change), actions);
   }
   apply(std::move(change), actions);
-  if (position.version != kVersionUnknown) reach(position);
+  if (is_versioned) reach(position);
+}
+
+// Evicts whatever L1 has, of whichever version.
+void Session::apply_hard(Change change, Actions& actions) {
+  if (change.kind != ChangeKind::kKeys) return apply(std::move(change), actions);
+  for (std::string& key : change.keys) {
+    actions.push_back({.kind = Action::Kind::kEvict, .key = std::move(key)});
+  }
 }
 
 void Session::apply(Change change, Actions& actions) {

@@ -2,7 +2,8 @@
 // gone (a tombstone: answered, and still in in_flight_). in_flight_ is empty while the link is not
 // up. A command enters in_flight_ only together with the start of the write that carries it, so
 // what is in the other two queues was certainly not sent on this connection. Answers run user code,
-// which may submit (into the inbox, not here) and may redial S, but does not change the queues.
+// which may submit (into the inbox, not here), may ask() (which writes, and adds to in_flight_) and
+// may redial S, but does not change the queues otherwise.
 
 #include "data_link.h"
 
@@ -64,7 +65,13 @@ class WriteBatch {
 DataLink::DataLink(Host& host)
     : Link(host, "data"),
       queue_(host.queue()),
-      pause_backoff_(host.redis().backoff_min, host.redis().backoff_max) {}
+      pause_backoff_(host.redis().backoff_min, host.redis().backoff_max) {
+  for (PendingCommand& question : questions_) {
+    question.is_question = true;
+    question.retry = Retry::kSafe;  // To be told that it failed, and no more.
+    free_questions_.push_back(&question);
+  }
+}
 
 DataLink::~DataLink() = default;
 
@@ -86,6 +93,28 @@ void DataLink::take() {
   deadline_min_ = std::min(deadline_min_, taken.deadline_min);
   waiting_.splice_back(taken.commands);
   start_sweep();
+}
+
+std::optional<Error> DataLink::ask(std::string_view wire, TimePoint deadline,
+                                   ViewCallback& callback) {
+  const TimePoint now = host().clock().now();
+  if (!is_up() || drain_timer_ != 0) {
+    const auto why = trouble();
+    return why ? *why : unavailable("the connection is being given up", endpoint_text());
+  }
+  if (deadline <= now) return unavailable("the deadline has passed", endpoint_text());
+  if (free_questions_.empty()) {
+    return overloaded(std::to_string(kQuestionsMax) + " questions are outstanding");
+  }
+  PendingCommand* const question = free_questions_.pop_front();
+  question->answer.set(std::move(callback));
+  question->deadline = deadline;
+  question->sent_at = now;
+  deadline_min_ = std::min(deadline_min_, deadline);
+  in_flight_.push_back(question);
+  connection().write(wire);
+  start_sweep();
+  return std::nullopt;
 }
 
 void DataLink::close() {
@@ -122,6 +151,9 @@ void DataLink::link_down(const Error& reason) {
     PendingCommand* const command = sent.pop_front();
     if (command->is_answered()) {
       discard(command);
+    } else if (command->is_question) {
+      answer(command, unavailable("the connection was lost before the answer: " + reason.message,
+                                  reason.endpoint));
     } else if (command->retry == Retry::kSafe) {
       host().counters().retries.fetch_add(1, std::memory_order_relaxed);
       put_back(command);
@@ -175,15 +207,17 @@ void DataLink::flush() {
   const TimePoint now = host().clock().now();
   while (!connection().write_busy()) {
     WriteBatch batch;
+    PendingList sent;
     while (!batch.is_full()) {
-      PendingCommand* const command = take_next(now);
+      PendingCommand* const command = take_next(now);  // May answer others, who may ask().
       if (command == nullptr) break;
       batch.add(*command);
       command->sent_at = now;
-      in_flight_.push_back(command);
+      sent.push_back(command);
     }
     if (batch.is_empty()) break;
     connection().write(batch.slices());
+    in_flight_.splice_back(sent);
   }
 }
 
@@ -224,13 +258,14 @@ void DataLink::link_reply(const ReplyView& reply) {
     if (reply.is_error() && says(reply, "READONLY")) leave_replica(reply.text());
     discard(command);
   } else if (!reply.is_error() || !handle_not_executed(command, reply)) {
-    if (std::exchange(was_paused_, false)) {
+    // A server that is not ready answers questions all the same.
+    if (!command->is_question && std::exchange(was_paused_, false)) {
       pause_backoff_.reset();
       if (pause_timer_ == 0 && drain_timer_ == 0) set_trouble(std::nullopt);
     }
-    queue_.release(*command);  // First, so that the callback may submit into the room it leaves.
+    release(command);  // First, so that the callback may submit into the room it leaves.
     command->answer.reply(reply);
-    queue_.recycle(command);
+    recycle(command);
   }
   if (!in_flight_.empty()) return;
   if (drain_timer_ != 0) return finish_drain();
@@ -239,6 +274,7 @@ void DataLink::link_reply(const ReplyView& reply) {
 
 // Replies that mean that nothing ran. True if the command was put back to be sent again.
 bool DataLink::handle_not_executed(PendingCommand* command, const ReplyView& reply) {
+  if (command->is_question) return false;
   if (command->script != nullptr && !command->is_whole_script && reply.is_error("NOSCRIPT")) {
     make_whole_script(*command);
     is_reordering_ = true;
@@ -391,16 +427,26 @@ Error DataLink::no_reply_in_time(const PendingCommand& command) const {
   return outcome_unknown("no reply before the deadline", endpoint_text());
 }
 
+void DataLink::release(PendingCommand* command) noexcept {
+  if (!command->is_question) queue_.release(*command);
+}
+
+void DataLink::recycle(PendingCommand* command) noexcept {
+  if (!command->is_question) return queue_.recycle(command);
+  command->answer.clear();
+  free_questions_.push_back(command);
+}
+
 // A tombstone whose reply has come, or will not come any more.
 void DataLink::discard(PendingCommand* command) noexcept {
-  queue_.release(*command);
-  queue_.recycle(command);
+  release(command);
+  recycle(command);
 }
 
 void DataLink::answer(PendingCommand* command, Error error) {
-  queue_.release(*command);  // First, so that the callback may submit into the room that it leaves.
+  release(command);  // First, so that the callback may submit into the room that it leaves.
   command->answer.fail(std::move(error));
-  queue_.recycle(command);
+  recycle(command);
 }
 
 }  // namespace tiercel::l2

@@ -91,6 +91,8 @@ struct PendingCommand {
   std::uint64_t sequence = 0;  // Order of submission.
   Retry retry = Retry::kIfNotSent;
   bool is_whole_script = false;  // Sent as EVAL.
+  // The data link's own: not of the queue, without a chunk, and of no use on another connection.
+  bool is_question = false;
   // Empty once answered. An answered command stays in flight, as a tombstone, until its late reply
   // has come, so that replies and commands stay in step.
   Answer answer;

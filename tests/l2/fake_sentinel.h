@@ -27,6 +27,11 @@ class FakeSentinel {
     std::uint16_t port = 0;
     bool is_down = false;
   };
+  struct Replica {
+    std::uint16_t port = 0;
+    std::string flags = "slave";
+    std::uint16_t master_port = 0;  // 0: "?".
+  };
   // What it says. Change it by change().
   struct Story {
     std::string run_id{};
@@ -36,6 +41,11 @@ class FakeSentinel {
     std::uint64_t epoch = 1;
     bool is_tilted = false;
     std::vector<Peer> sentinels{};
+    std::string master_flags = "master";
+    std::vector<Replica> replicas{};
+    bool permits_replicas = true;  // SENTINEL REPLICAS.
+    bool permits_ping = true;
+    bool withholds_pongs = false;
     std::string password{};            // Set: AUTH is wanted.
     bool permits_all_channels = true;  // False: +switch-master only.
     bool is_silent = false;            // Reads, and answers nothing.
@@ -60,6 +70,7 @@ class FakeSentinel {
   [[nodiscard]] std::size_t subscriber_count(std::string_view channel) const;
   [[nodiscard]] int accepted_count() const;
   [[nodiscard]] int question_count() const;  // SENTINEL GET-MASTER-ADDR-BY-NAME.
+  [[nodiscard]] int survey_count() const;    // SENTINEL REPLICAS.
 
  private:
   struct Client {
@@ -84,6 +95,7 @@ class FakeSentinel {
   std::map<int, Client> clients_ TIERCEL_GUARDED_BY(mutex_);
   int accepted_ TIERCEL_GUARDED_BY(mutex_) = 0;
   int questions_ TIERCEL_GUARDED_BY(mutex_) = 0;
+  int surveys_ TIERCEL_GUARDED_BY(mutex_) = 0;
 
   std::thread thread_;
 };

@@ -67,6 +67,17 @@ void FakeRedis::restart() {
   master_.reset();
   run_id_ = identity('a', lives_);
   replication_id_ = identity('b', lives_);
+  former_replication_id_ = std::string(kRunIdDigits, '0');
+}
+
+void FakeRedis::set_master(const std::string& host, std::int64_t port) {
+  const bool was_replica = master_.has_value();
+  master_.reset();
+  if (!host.empty()) {
+    master_.emplace(host, port);
+  } else if (was_replica) {
+    former_replication_id_ = std::exchange(replication_id_, identity('c', ++promotions_));
+  }
 }
 
 FakeRedis::Session FakeRedis::begin_session(int id) const {

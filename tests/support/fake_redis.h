@@ -76,10 +76,7 @@ class FakeRedis {
   // or waits for its master (BUSY: only AUTH and the like). Empty: the end of it.
   void set_refusal(std::string error) { refusal_ = std::move(error); }
   // As REPLICAOF; an empty host is NO ONE.
-  void set_master(const std::string& host, std::int64_t port) {
-    master_.reset();
-    if (!host.empty()) master_.emplace(host, port);
-  }
+  void set_master(const std::string& host, std::int64_t port);
   // Data, scripts and pub/sub gone, identity new: the process was killed and started again.
   void restart();
 
@@ -156,7 +153,9 @@ class FakeRedis {
   std::string refusal_;
   std::string run_id_;
   std::string replication_id_;
+  std::string former_replication_id_;  // Zeros: none.
   std::uint64_t lives_ = 0;
+  std::uint64_t promotions_ = 0;
   std::optional<std::pair<std::string, std::int64_t>> master_;  // Set: this is its replica.
 };
 

@@ -182,7 +182,9 @@ std::string FakeRedis::info(Session&, const Words& words) {
   }
   if (section == "REPLICATION" || section == "ALL") {
     text += "# Replication\r\nrole:" + std::string{master_ ? "slave" : "master"} +
-            "\r\nmaster_replid:" + replication_id_ + "\r\n";
+            (master_ ? "\r\nslave_repl_offset:0" : "\r\nconnected_slaves:0") +
+            "\r\nmaster_replid:" + replication_id_ +
+            "\r\nmaster_replid2:" + former_replication_id_ + "\r\nmaster_repl_offset:0\r\n";
   }
   return resp::bulk(text);
 }

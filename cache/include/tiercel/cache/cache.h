@@ -58,6 +58,8 @@ struct Loaded {
   std::string bytes;
   // nullopt: the options' ttl, with jitter. 1 ms to 10 years.
   std::optional<std::chrono::milliseconds> ttl;
+  // Up to 16. See invalidate_tag.
+  std::vector<std::string> tags{};
 };
 
 // Gets the value of a key from where it really lives. nullopt: there is nothing (kept for
@@ -79,11 +81,26 @@ struct WriteOptions {
   std::optional<std::chrono::milliseconds> ttl{};
   // nullopt: the options' write_timeout. 1 ms to 1 h.
   std::optional<std::chrono::milliseconds> timeout{};
+  // Up to 16. See invalidate_tag. Of a set only.
+  std::vector<std::string> tags{};
+  // Done only if the key has this version now (as Value::version() says), or, for kAbsent, if it
+  // has no value. Else kConflict, and nothing is changed. Of a set only.
+  std::optional<std::uint64_t> if_version{};
+  static constexpr std::uint64_t kAbsent = 0;
+  // Acknowledged when so many replicas have it, too. With fewer in time: kDeadlineExceeded, the
+  // write stands on the master and may be lost by a failover. Such writes have a connection of
+  // their own and follow one another there. 0 to 64.
+  std::uint32_t replicas = 0;
+  // Acknowledged when no instance can serve what was there before any more: after the longest lease
+  // in the fleet, in addition to `timeout`.
+  bool fence = false;
 };
 
 // A write that was acknowledged.
 struct Written {
   std::uint64_t version = 0;
+  // That have it for certain; 0 where it was not asked for.
+  std::uint32_t replicas = 0;
 };
 
 using ReadResult = Result<std::optional<Value>>;  // nullopt: there is no such entry.
@@ -138,6 +155,21 @@ class Cache {
   void invalidate_async(std::string_view key, WriteOptions options,
                         UniqueFunction<void(WriteResult)> callback);
   Awaitable<WriteResult> co_invalidate(std::string_view key, WriteOptions options = {});
+
+  // Many keys in one step for the others: one message. At most 1,024 keys, 64 KiB together.
+  WriteResult invalidate_many(std::span<const std::string_view> keys, WriteOptions options = {});
+  void invalidate_many_async(std::span<const std::string_view> keys, WriteOptions options,
+                             UniqueFunction<void(WriteResult)> callback);
+
+  // Every entry that was written or loaded with this tag is invalid, everywhere, and so is a load
+  // that began before. O(1), also for the reads that follow: nothing is searched. (A tag can take
+  // an unrelated one with it, one in 65,536.)
+  WriteResult invalidate_tag(std::string_view tag, WriteOptions options = {});
+  void invalidate_tag_async(std::string_view tag, WriteOptions options,
+                            UniqueFunction<void(WriteResult)> callback);
+  // Every entry of the namespace, likewise; but for what foreign writers stored.
+  WriteResult clear(WriteOptions options = {});
+  void clear_async(WriteOptions options, UniqueFunction<void(WriteResult)> callback);
 
   [[nodiscard]] LeaseInfo lease() const;
   [[nodiscard]] CacheStats stats() const;

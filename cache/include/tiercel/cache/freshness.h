@@ -2,8 +2,8 @@
 
 // How fresh an answer must be, and what a read does while L1 has no lease. Each read may choose.
 //
-//   cache.get(key)                                                   the default: leased, else Redis
-//   cache.get(key, {.freshness = Freshness::at_most(50ms)})          stricter than the lease
+//   cache.get(key)                                                   the default: leased, else
+//   Redis cache.get(key, {.freshness = Freshness::at_most(50ms)})          stricter than the lease
 //   cache.get(key, {.freshness = Freshness::at_least(written.version)})  what another process wrote
 //   cache.get(key, {.freshness = Freshness::latest()})               asks the master
 //   cache.get(key, {.without_lease = WithoutLease::serve_stale(30s)})  better old than slow

@@ -52,13 +52,17 @@ struct CacheStats {
   std::uint64_t loads_failed = 0;
   std::uint64_t loads_not_stored = 0;  // Their fill lease was gone, or Redis was.
 
-  std::uint64_t fills = 0;  // Put into L1.
+  std::uint64_t fills = 0;      // Put into L1.
+  std::uint64_t refreshed = 0;  // Given their new value by a message (value_push_bytes_max).
   // Not put into L1: the key changed meanwhile, no lease could vouch, or no stripe can hold it.
   std::uint64_t fills_dropped = 0;
 
   std::uint64_t writes_acknowledged = 0;
   std::uint64_t writes_failed = 0;   // Not done.
   std::uint64_t writes_unknown = 0;  // Outcome unknown.
+
+  std::size_t invalidations_queued = 0;       // Wait to be sent, now.
+  std::uint64_t invalidations_collapsed = 0;  // Times that too many waited and became a clear().
 
   std::uint64_t values_corrupt = 0;       // In Redis, claimed to be ours, did not parse.
   std::uint64_t values_foreign = 0;       // In Redis, not ours: handed on as raw bytes.

@@ -33,7 +33,8 @@
 // If it is not there, all of L1 goes, in O(1). Versions of different branches are never compared.
 //
 // Messages. On one stream versions rise. One that does not means that the history was reset
-// (FLUSHALL, a clock set back): versions no longer order anything, so L1 is dropped.
+// (FLUSHALL, a clock set back): versions no longer order anything, so L1 is dropped. What was
+// published between SUBSCRIBE and the page of the history comes twice; that is no reset.
 //
 // Foreign writers. Where S observes them too, history is not all that happened, so each new epoch
 // drops L1.
@@ -178,6 +179,11 @@ class Session {
   // A value of this version goes into L1.
   void note_fill(std::string_view key, Version version);
 
+  // Whether everything up to this version is applied.
+  [[nodiscard]] bool has_reached(Version version) const { return position_.version >= version; }
+  [[nodiscard]] bool is_on(const Server& server) const {
+    return stream_ && stream_->same_as(server);
+  }
   // Whether the answer to this question still counts.
   [[nodiscard]] bool awaits_history(std::uint64_t token) const {
     return history_question_ && history_question_->token == token;
@@ -253,6 +259,7 @@ class Session {
   void drop_all(std::string reason, Actions& actions);
   void join(TimePoint now, Actions& actions);
   void apply(Change change, Actions& actions);
+  void apply_hard(Change change, Actions& actions);
   void reach(const Position& position);
   void redial(Action::Kind kind, std::string reason, Actions& actions);
 
@@ -276,7 +283,11 @@ class Session {
   std::optional<TimePoint> master_at_;
   Joining joining_ = Joining::kUnknown;
   TimePoint history_again_at_{};  // After a question that was not answered.
-  Position live_;                 // The newest message that came before it had joined.
+  Position live_;                 // The newest message of this stream.
+  // Messages that the last page held already may still come, until a ping that was sent after it
+  // had joined (its token is greater than this) is answered.
+  bool is_overlapping_ = false;
+  std::uint64_t joined_at_token_ = 0;
 
   Position position_;  // Version unknown: there is nothing to go on from.
   AheadKeys ahead_;

@@ -11,8 +11,9 @@
 // Who could be promoted ("candidates"): every replica that the master has listed (INFO replication)
 // since we know this branch, and every one that the Sentinels list. The Sentinels' list matters at
 // the beginning: a replica that was promoted a moment ago is not in its old master's list any more.
-// One that is silent and not in the master's list stays a candidate until a majority of the
-// Sentinels does not list it either, or, without Sentinels, for kForgetAfter.
+// One that is silent or follows another branch, and is not in the master's list, stays a candidate
+// until a majority of the Sentinels, in a calm round, does not list it either, or, without
+// Sentinels, for kForgetAfter.
 //
 // What a candidate may answer, X being the replication id of our branch:
 //   itself        a master with id X: our own server, under the name that a Sentinel still has.
@@ -29,8 +30,9 @@
 //
 // The proofs, strongest first; WitnessMode names the one that a lease rests on:
 //   kReplicas   every candidate's last answer is good, and there is one beside our own server.
-//               With Sentinels, a majority of them has been heard once for this branch (for the
-//               list); without, at least one candidate follows.
+//               With Sentinels, a majority of them has been heard once for this branch, in a calm
+//               round (for the list: once they have gone over to another master, theirs is his, and
+//               he is not in it); without, at least one candidate follows.
 //   kSentinels  the candidates that are not good are vouched for by the Sentinels: in one round
 //               all that answer name our master and see no failover, none of their events spoke of
 //               one, and either all Sentinels answer, or a majority, and each of those sees each
@@ -120,7 +122,15 @@ class Witness {
   [[nodiscard]] Proof proof(WitnessMode mode_min) const;
 
  private:
-  enum class Answer : std::uint8_t { kNone, kItself, kFollows, kElsewhere, kDeposesUs, kLost, kRival };
+  enum class Answer : std::uint8_t {
+    kNone,
+    kItself,
+    kFollows,
+    kElsewhere,
+    kDeposesUs,
+    kLost,
+    kRival
+  };
 
   struct Candidate {
     Answer answer = Answer::kNone;  // The last.
@@ -130,7 +140,7 @@ class Witness {
     bool is_listed = false;         // By the master, when it was last asked.
     bool is_listed_by_sentinels = false;
     std::size_t down_count = 0;             // In the last Sentinels' round.
-    std::optional<TimePoint> gone_since{};  // Neither listed nor answering.
+    std::optional<TimePoint> gone_since{};  // Not listed, and silent or lost.
 
     [[nodiscard]] bool is_good() const noexcept {
       return !is_silent && (answer == Answer::kItself || answer == Answer::kFollows ||
@@ -140,15 +150,18 @@ class Witness {
 
   [[nodiscard]] Candidate* find_or_add(std::string_view address);
   [[nodiscard]] Answer judge(const Candidate& candidate, const ReplicationState& said) const;
+  [[nodiscard]] bool is_overfull() const { return masters_list_is_cut_ || sentinels_list_is_cut_; }
   [[nodiscard]] bool has_witness() const;
   [[nodiscard]] bool sentinels_vouch_for(const Candidate& candidate) const;
+  [[nodiscard]] bool is_seen_down(const Candidate& candidate) const;
   void forget_gone(TimePoint now);
 
   const bool has_sentinels_;
   std::string replication_id_;
   std::string former_replication_id_;
   std::map<std::string, Candidate, std::less<>> candidates_;
-  bool is_overfull_ = false;            // More candidates than kCandidatesMax.
+  bool masters_list_is_cut_ = false;    // The last one had more than there was room for.
+  bool sentinels_list_is_cut_ = false;  // Likewise.
   bool has_masters_list_ = false;       // In this epoch.
   bool is_seeded_ = false;              // A majority of the Sentinels was heard for this branch.
   std::optional<SentinelRound> round_;  // The last one.

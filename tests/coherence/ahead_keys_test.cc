@@ -1,0 +1,135 @@
+// Which keys of L1 are newer than the stream.
+
+#include "tiercel/coherence/ahead_keys.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+namespace tiercel::coherence {
+namespace {
+
+using Keys = std::vector<std::string>;
+
+Keys taken(AheadKeys& ahead) {
+  Keys keys = ahead.take();
+  std::sort(keys.begin(), keys.end());
+  keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
+  return keys;
+}
+
+TEST(AheadKeys, BeginEmpty) {
+  AheadKeys ahead;
+  EXPECT_EQ(ahead.size(), 0U);
+  EXPECT_FALSE(ahead.has_overflowed());
+  EXPECT_TRUE(ahead.take().empty());
+  ahead.reached(100);
+  EXPECT_TRUE(ahead.take().empty());
+}
+
+TEST(AheadKeys, AreThoseThatTheStreamHasNotReached) {
+  AheadKeys ahead;
+  ahead.add("c", 30);
+  ahead.add("a", 10);
+  ahead.add("b", 20);
+  ahead.add("b2", 20);
+  EXPECT_EQ(ahead.size(), 4U);
+  ahead.reached(9);
+  EXPECT_EQ(ahead.size(), 4U);
+  ahead.reached(20);
+  EXPECT_EQ(ahead.size(), 1U) << "a message of that very version vouches for them";
+  EXPECT_EQ(taken(ahead), Keys{"c"});
+}
+
+TEST(AheadKeys, AreForgottenWhenTaken) {
+  AheadKeys ahead;
+  ahead.add("a", 10);
+  ahead.add("u", kVersionUnknown);
+  EXPECT_EQ(taken(ahead), (Keys{"a", "u"}));
+  EXPECT_EQ(ahead.size(), 0U);
+  EXPECT_TRUE(ahead.take().empty());
+}
+
+TEST(AheadKeys, OfUnknownVersionNobodyVouchesFor) {
+  AheadKeys ahead;
+  ahead.add("u", kVersionUnknown);
+  ahead.add("u", kVersionUnknown);
+  ahead.reached(~Version{0});
+  EXPECT_EQ(taken(ahead), Keys{"u"});
+}
+
+TEST(AheadKeys, AKeyStaysAheadUntilItsNewestVersionIsReached) {
+  AheadKeys ahead;
+  ahead.add("a", 10);
+  ahead.add("a", 20);
+  ahead.reached(15);
+  EXPECT_EQ(taken(ahead), Keys{"a"});
+}
+
+TEST(AheadKeys, AreClearedWithL1) {
+  AheadKeys ahead;
+  ahead.add("a", 10);
+  ahead.add("u", kVersionUnknown);
+  ahead.clear();
+  EXPECT_EQ(ahead.size(), 0U);
+  EXPECT_TRUE(ahead.take().empty());
+}
+
+// Adds `count` keys at rising versions from 1 on.
+void fill(AheadKeys& ahead, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    ahead.add("k" + std::to_string(i), static_cast<Version>(i + 1));
+  }
+}
+
+TEST(AheadKeys, AreRememberedUpToTheirLimit) {
+  AheadKeys ahead;
+  fill(ahead, AheadKeys::kKeysMax);
+  EXPECT_FALSE(ahead.has_overflowed());
+  EXPECT_EQ(ahead.size(), AheadKeys::kKeysMax);
+  ahead.reached(1);
+  ahead.add("one more", 1'000'000);
+  EXPECT_FALSE(ahead.has_overflowed()) << "there was room again";
+}
+
+TEST(AheadKeys, PastTheLimitSayThatAllMustGo) {
+  for (const Version version : {Version{1'000'000}, kVersionUnknown}) {
+    AheadKeys ahead;
+    fill(ahead, AheadKeys::kKeysMax);
+    ahead.add("one more", version);
+    EXPECT_TRUE(ahead.has_overflowed());
+    EXPECT_LE(ahead.size(), AheadKeys::kKeysMax);
+    for (int i = 0; i < 100; ++i) ahead.add("x" + std::to_string(i), version);
+    EXPECT_LE(ahead.size(), AheadKeys::kKeysMax);
+    ahead.clear();
+    EXPECT_FALSE(ahead.has_overflowed());
+    EXPECT_EQ(ahead.size(), 0U);
+    ahead.add("after", 5);
+    EXPECT_EQ(taken(ahead), Keys{"after"});
+  }
+}
+
+TEST(AheadKeys, UnversionedOnesCountTowardsTheLimit) {
+  AheadKeys ahead;
+  for (std::size_t i = 0; i <= AheadKeys::kKeysMax; ++i) {
+    ahead.add("u" + std::to_string(i), kVersionUnknown);
+  }
+  EXPECT_TRUE(ahead.has_overflowed());
+  EXPECT_LE(ahead.size(), AheadKeys::kKeysMax);
+}
+
+TEST(AheadKeys, AnOverflowOutlivesTheStreamsProgress) {
+  // The key that was not remembered may still be ahead.
+  AheadKeys ahead;
+  fill(ahead, AheadKeys::kKeysMax);
+  ahead.add("lost", 1'000'000);
+  ahead.reached(AheadKeys::kKeysMax);
+  EXPECT_TRUE(ahead.has_overflowed());
+  ahead.reached(999'999);
+  EXPECT_TRUE(ahead.has_overflowed());
+}
+
+}  // namespace
+}  // namespace tiercel::coherence
