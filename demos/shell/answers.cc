@@ -58,7 +58,7 @@ Json l1_stats(const l1::Stats& stats) {
 
 Json l2_stats(const l2::ClientStats& stats) {
   const auto& [commands_submitted, commands_overloaded, replies_late, retries, connects_attempted,
-               connects_failed, master_changes, commands_waiting] = stats;
+               connects_failed, master_changes, commands_waiting, direct_calls] = stats;
   Json answer = Json::object();
   answer["commands_submitted"] = commands_submitted;
   answer["commands_overloaded"] = commands_overloaded;
@@ -68,6 +68,7 @@ Json l2_stats(const l2::ClientStats& stats) {
   answer["connects_failed"] = connects_failed;
   answer["master_changes"] = master_changes;
   answer["commands_waiting"] = commands_waiting;
+  answer["direct_calls"] = direct_calls;
   return answer;
 }
 

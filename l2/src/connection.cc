@@ -3,8 +3,8 @@
 // close() or of the connection_lost call; every callback that can be followed by another checks it.
 // Entry points from libuv hold a reference to the Connection, since the listener may drop its own.
 //
-// The bytes of a uv_write must outlive it, and libuv cancels it only in the close callback: they
-// stand in the Socket, not in the Connection.
+// The bytes of a uv_write must outlive it, and libuv cancels it only in the close callback: what
+// is unsent, with the pins of its chunks, stands in the Socket, not in the Connection.
 
 #include "connection.h"
 
@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <deque>
 #include <utility>
 
 #include "event_loop_native.h"
@@ -25,13 +26,62 @@
 namespace tiercel::l2 {
 namespace {
 
-constexpr std::size_t kReadBytesMax = 16 * 1024;
 constexpr std::size_t kAddressesMax = 8;  // Of one name; more would leave each too little time.
 
 void set_option(int fd, int level, int option, int value) {
   // Best effort: a kernel without one of these options still has deadlines on every command.
   static_cast<void>(setsockopt(fd, level, option, &value, sizeof value));
 }
+
+// What is to be written, oldest first; pins the chunks of it.
+class UnsentSlices {
+ public:
+  UnsentSlices() = default;
+  UnsentSlices(const UnsentSlices&) = delete;
+  UnsentSlices& operator=(const UnsentSlices&) = delete;
+  ~UnsentSlices() {
+    for (const Slice& slice : slices_) unpin(slice.chunk);
+  }
+
+  [[nodiscard]] bool empty() const noexcept { return slices_.empty(); }
+  void push(const Slice& slice) {
+    pin(slice.chunk);
+    slices_.push_back(slice);
+  }
+  // The first of them as libuv wants them, without taking them; how many, and of how many bytes.
+  struct Gathered {
+    unsigned count;
+    std::size_t bytes;
+  };
+  [[nodiscard]] Gathered gather(std::span<uv_buf_t> buffers, std::size_t bytes_max) const noexcept {
+    Gathered gathered{0, 0};
+    for (const Slice& slice : slices_) {
+      if (gathered.count == buffers.size() || gathered.bytes == bytes_max) break;
+      const std::size_t size = std::min(slice.size, bytes_max - gathered.bytes);
+      // libuv only reads the bytes.
+      buffers[gathered.count++] =
+          uv_buf_init(const_cast<char*>(slice.data), static_cast<unsigned>(size));
+      gathered.bytes += size;
+    }
+    return gathered;
+  }
+  void drop(std::size_t bytes) noexcept {
+    while (bytes > 0) {
+      Slice& first = slices_.front();
+      if (bytes < first.size) {
+        first.data += bytes;
+        first.size -= bytes;
+        return;
+      }
+      bytes -= first.size;
+      unpin(first.chunk);
+      slices_.pop_front();
+    }
+  }
+
+ private:
+  std::deque<Slice> slices_;
+};
 
 }  // namespace
 
@@ -56,8 +106,8 @@ struct Connection::Socket {
   };
   uv_connect_t connect_request{};
   uv_write_t write_request{};
-  std::string writing;
-  std::array<char, kReadBytesMax> read_buffer;
+  std::size_t writing_bytes = 0;  // Of `unsent`, in the uv_write.
+  UnsentSlices unsent;
 
   static Socket* of(void* data) noexcept { return static_cast<Socket*>(data); }
   static void connected(uv_connect_t* request, int status) {
@@ -71,19 +121,23 @@ struct Connection::Socket {
     }
   }
   static void give_buffer(uv_handle_t* handle, std::size_t, uv_buf_t* buffer) {
-    auto& bytes = of(handle->data)->read_buffer;
-    *buffer = uv_buf_init(bytes.data(), static_cast<unsigned>(bytes.size()));
+    Connection* const owner = of(handle->data)->owner;
+    if (owner == nullptr) return;  // libuv then reports that there is no buffer.
+    const std::span<char> room = owner->tls_ != nullptr
+                                     ? std::span{owner->tls_input_.get(), RespParser::kReadBytes}
+                                     : owner->parser_.room();
+    *buffer = uv_buf_init(room.data(), static_cast<unsigned>(room.size()));
   }
   static void read(uv_stream_t* stream, ssize_t got, const uv_buf_t* buffer) {
     Connection* const owner = of(stream->data)->owner;
     if (owner == nullptr || got == 0) return;
+    owner->loop_.native().is_awake();
     const auto self = owner->shared_from_this();
     if (got > 0) {
-      self->received({buffer->base, static_cast<std::size_t>(got)});
-    } else if (got == UV_EOF) {
-      self->lose(unavailable("the server closed the connection", self->endpoint().to_string()));
+      const auto bytes = static_cast<std::size_t>(got);
+      self->received({buffer->base, bytes}, bytes == buffer->len);
     } else {
-      self->lose(self->trouble("read", static_cast<int>(got)));
+      self->lose(self->end_of_input(static_cast<int>(got)));
     }
   }
   static void written(uv_write_t* request, int status) {
@@ -131,6 +185,27 @@ Connection::~Connection() { TIERCEL_CHECK(socket_ == nullptr && lookup_ == nullp
 Error Connection::trouble(std::string_view what, int status) const {
   return unavailable(std::string{what} + " failed: " + uv_strerror(status),
                      options_.endpoint.to_string());
+}
+
+// What the far end may have meant by it when it said nothing before.
+Error Connection::end_of_input(int status) const {
+  Error error = status == UV_EOF
+                    ? unavailable("the server closed the connection", options_.endpoint.to_string())
+                    : trouble("read", status);
+  if (tls_ != nullptr && tls_->is_handshaking()) {
+    error.message +=
+        " during the TLS handshake (is this its TLS port, and has it room for clients?)";
+  } else if (tls_ == nullptr && !has_received_ && endpoint().unix_path.empty()) {
+    error.message += " without a word (if this is a TLS port, use rediss://)";
+  }
+  return error;
+}
+
+// Redis takes a ClientHello for the beginning of a long request, and waits for the rest.
+std::string_view Connection::silence_hint() const noexcept {
+  if (tls_ == nullptr || has_received_) return {};
+  return " (it is connected, but has not said a word of TLS: a server that does not speak TLS on "
+         "this port stays silent like that; then use its tls-port, or redis:// for rediss://)";
 }
 
 void Connection::start() {
@@ -228,47 +303,137 @@ void Connection::address_connected() {
   const int status = uv_read_start(&socket_->stream, &Socket::give_buffer, &Socket::read);
   if (status != 0) return lose(trouble("read", status));
   is_open_ = true;
+  if (options_.tls.context != nullptr) return begin_tls();
   listener_->connection_ready();
 }
 
-void Connection::received(std::string_view bytes) {
-  if (auto fed = parser_.feed(bytes); !fed) {
-    Error error = fed.error();
+void Connection::begin_tls() {
+  const TlsTarget& tls = options_.tls;
+  auto session = tls.context->open_session(tls.name.empty() ? options_.endpoint.host : tls.name);
+  if (!session) {
+    Error error = session.error();
     error.endpoint = options_.endpoint.to_string();
     return lose(std::move(error));
   }
+  tls_ = std::move(*session);
+  tls_input_ = std::make_unique_for_overwrite<char[]>(RespParser::kReadBytes);
+  send_tls_output();
+}
+
+// The one place where bytes come from the socket. Plain ones stand in the parser's room already.
+void Connection::received(std::string_view bytes, bool is_full) {
+  if (tls_ != nullptr) {
+    received_tls(bytes, is_full);
+  } else if (!has_received_ && looks_like_tls(bytes)) {
+    Error error = explain_unwanted_tls();
+    error.endpoint = options_.endpoint.to_string();
+    lose(std::move(error));
+  } else {
+    parser_.filled(bytes.size());
+    pass_on_replies(is_full);
+  }
+  has_received_ = true;
+}
+
+void Connection::received_tls(std::string_view bytes, bool is_full) {
+  tls_->give(bytes);
   while (listener_ != nullptr) {
-    auto reply = parser_.next();
-    if (!reply) {
-      Error error = reply.error();
+    const auto event = tls_->next();
+    if (!event) {
+      send_tls_output();  // An alert that tells the server why.
+      Error error = event.error();
       error.endpoint = options_.endpoint.to_string();
       return lose(std::move(error));
     }
-    if (!reply->has_value()) return;
-    listener_->connection_reply(std::move(**reply));
+    switch (*event) {
+      // What the listener writes leaves together with the end of our handshake.
+      case TlsSession::Event::kOpened: listener_->connection_ready(); break;
+      case TlsSession::Event::kPlain:
+        // An error shows itself again in parse().
+        static_cast<void>(parser_.feed(tls_->plain()));
+        pass_on_replies(true);
+        break;
+      case TlsSession::Event::kEnded: return lose(end_of_input(UV_EOF));
+      case TlsSession::Event::kStarved:
+        send_tls_output();
+        if (listener_ != nullptr) listener_->connection_read_end(is_full);
+        return;
+    }
+  }
+}
+
+void Connection::pass_on_replies(bool is_full) {
+  while (listener_ != nullptr) {
+    switch (parser_.parse()) {
+      case RespParser::Outcome::kReply: listener_->connection_reply_view(parser_.view()); break;
+      case RespParser::Outcome::kMore: return listener_->connection_read_end(is_full);
+      case RespParser::Outcome::kError: {
+        Error error = parser_.error();
+        error.endpoint = options_.endpoint.to_string();
+        return lose(std::move(error));
+      }
+    }
   }
 }
 
 void Connection::write(std::string_view bytes) {
   if (!is_open_ || bytes.empty()) return;
-  if (is_writing_) {
-    pending_.append(bytes);
-    return;
-  }
-  // Not uv_buf_init, which takes 32-bit lengths. libuv only reads the bytes.
-  const uv_buf_t buffer{const_cast<char*>(bytes.data()), bytes.size()};
-  const int sent = uv_try_write(&socket_->stream, &buffer, 1);
-  if (sent < 0 && sent != UV_EAGAIN) return lose_later(trouble("write", sent));
-  const std::size_t taken = sent < 0 ? 0 : static_cast<std::size_t>(sent);
-  if (taken == bytes.size()) return;
-  begin_write(bytes.substr(taken));
+  if (tls_ == nullptr) return write_wire(bytes);
+  if (auto written = tls_->write(bytes); !written) return lose_later(written.error());
+  send_tls_output();
 }
 
-void Connection::begin_write(std::string_view bytes) {
-  socket_->writing.assign(bytes);
-  const uv_buf_t buffer{socket_->writing.data(), socket_->writing.size()};
+void Connection::send_tls_output() {
+  if (is_open_ && !tls_->output().empty()) write_wire(tls_->output());
+  tls_->clear_output();
+}
+
+void Connection::write_wire(std::string_view bytes) {
+  OwnChunk copy = make_chunk(bytes.size());
+  std::memcpy(copy->bytes(), bytes.data(), bytes.size());
+  copy->added_final = 0;  // No command's: it lives by its pins.
+  WriteChunk* const chunk = copy.release();
+  pin(chunk);
+  socket_->unsent.push({chunk->bytes(), bytes.size(), chunk});
+  unpin(chunk);
+  if (!is_writing_) write_queued();
+}
+
+void Connection::write(std::span<const Slice> slices) {
+  if (!is_open_) return;
+  if (tls_ != nullptr) {
+    for (const Slice& slice : slices) {
+      if (auto written = tls_->write({slice.data, slice.size}); !written) {
+        return lose_later(written.error());
+      }
+    }
+    return send_tls_output();
+  }
+  for (const Slice& slice : slices) socket_->unsent.push(slice);
+  if (!is_writing_) write_queued();
+}
+
+// The one place where bytes go to the socket, with begin_write.
+void Connection::write_queued() {
+  while (!socket_->unsent.empty()) {
+    if (turn_bytes_ >= kTurnBytesMax) return begin_write();  // Goes on in the next turn.
+    std::array<uv_buf_t, kSlicesMax> buffers;
+    const auto [count, bytes] = socket_->unsent.gather(buffers, kWriteBytesMax);
+    const int sent = uv_try_write(&socket_->stream, buffers.data(), count);
+    if (sent < 0 && sent != UV_EAGAIN) return lose_later(trouble("write", sent));
+    const std::size_t taken = sent < 0 ? 0 : static_cast<std::size_t>(sent);
+    turn_bytes_ += taken;
+    socket_->unsent.drop(taken);
+    if (taken < bytes) return begin_write();
+  }
+}
+
+void Connection::begin_write() {
+  std::array<uv_buf_t, kSlicesMax> buffers;
+  const auto [count, bytes] = socket_->unsent.gather(buffers, kWriteBytesMax);
+  socket_->writing_bytes = bytes;
   const int status =
-      uv_write(&socket_->write_request, &socket_->stream, &buffer, 1, &Socket::written);
+      uv_write(&socket_->write_request, &socket_->stream, buffers.data(), count, &Socket::written);
   if (status != 0) return lose_later(trouble("write", status));
   is_writing_ = true;
 }
@@ -277,11 +442,29 @@ void Connection::wrote(int status) {
   is_writing_ = false;
   if (status != 0) return lose(trouble("write", status));
   if (!is_open_) return;
-  if (pending_.empty()) {
-    listener_->connection_drained();
-  } else {
-    write(std::exchange(pending_, {}));
-  }
+  turn_bytes_ = 0;
+  socket_->unsent.drop(std::exchange(socket_->writing_bytes, 0));
+  write_queued();
+  if (is_open_ && !is_writing_) listener_->connection_drained();
+}
+
+std::optional<LentSocket> Connection::lend() {
+  LentSocket lent{.parser = &parser_};
+  const bool is_idle = is_open_ && !is_writing_ && socket_->unsent.empty() && parser_.is_empty();
+  if (!is_idle || tls_ != nullptr || uv_fileno(&socket_->handle, &lent.fd) != 0)
+    return std::nullopt;
+  uv_read_stop(&socket_->stream);
+  return lent;
+}
+
+void Connection::take_back(const HandBack& how) {
+  if (!is_open_) return;
+  const auto self = shared_from_this();
+  if (how.failure != 0) return lose(end_of_input(how.failure));
+  const int status = uv_read_start(&socket_->stream, &Socket::give_buffer, &Socket::read);
+  if (status != 0) return lose(trouble("read", status));
+  if (how.has_reply) listener_->connection_reply_view(parser_.view());
+  if (how.has_reply || !parser_.is_empty()) pass_on_replies(false);
 }
 
 void Connection::close() {
@@ -295,6 +478,10 @@ void Connection::close() {
 }
 
 void Connection::release_socket() {
+  if (tls_ != nullptr && is_open_ && !is_writing_) {
+    tls_->close();
+    send_tls_output();  // Whatever the kernel does not take of it is lost with the socket.
+  }
   is_open_ = false;
   if (socket_ == nullptr) return;
   socket_->owner = nullptr;

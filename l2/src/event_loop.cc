@@ -19,6 +19,10 @@ namespace {
 
 thread_local const EventLoop::Native* current_loop = nullptr;
 
+// How many forks lie between the first process and this one.
+std::atomic<std::uint64_t> forks{0};
+std::uint64_t fork_count() noexcept { return forks.load(std::memory_order_relaxed); }
+
 // The embedding process's signal handlers must not run on our thread, and a write to a socket that
 // the peer has closed must be an error code, not SIGPIPE.
 class SignalsBlocked {
@@ -52,32 +56,44 @@ void close_all_handles(uv_loop_t& loop) {
 
 }  // namespace
 
+EventLoop::Native::Native() : made_in_fork(fork_count()) {
+  static const int registered =
+      pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
+  static_cast<void>(registered);  // No memory: then a child is not told apart.
+}
+
+int EventLoop::Native::init_handles() {
+  wake.data = before_sleep.data = timer.data = this;
+  if (const int status = uv_async_init(
+          loop, &wake, [](uv_async_t*) { /* Ends the sleep; before_sleep does the work. */ });
+      status != 0) {
+    return status;
+  }
+  uv_prepare_init(loop, &before_sleep);
+  uv_prepare_start(&before_sleep,
+                   [](uv_prepare_t* handle) { static_cast<Native*>(handle->data)->run_inbox(); });
+  uv_timer_init(loop, &timer);
+  return 0;
+}
+
 Result<void> EventLoop::Native::start() {
   if (started) return {};
   const auto refused = [](const char* what, const std::string& why) {
     return unavailable(std::string{"the event loop cannot start: "} + what + ": " + why);
   };
-  if (const int status = uv_loop_init(&loop); status != 0) {
+  if (const int status = uv_loop_init(loop); status != 0) {
     return refused("uv_loop_init", uv_strerror(status));
   }
-  loop.data = this;
-  if (const int status = uv_async_init(
-          &loop, &wake, [](uv_async_t*) { /* Ends the sleep; before_sleep does the work. */ });
-      status != 0) {
-    close_all_handles(loop);
+  if (const int status = init_handles(); status != 0) {
+    close_all_handles(*loop);
     return refused("uv_async_init", uv_strerror(status));
   }
-  uv_prepare_init(&loop, &before_sleep);
-  uv_prepare_start(&before_sleep, [](uv_prepare_t* handle) {
-    static_cast<Native*>(handle->loop->data)->run_inbox();
-  });
-  uv_timer_init(&loop, &timer);
   try {
     // The new thread inherits the mask, and libuv's own worker threads theirs from it.
     const SignalsBlocked blocked;
     thread = std::thread{[this] { run(); }};
   } catch (const std::system_error& error) {
-    close_all_handles(loop);
+    close_all_handles(*loop);
     return refused("no thread", error.what());
   }
   started = true;
@@ -87,7 +103,7 @@ Result<void> EventLoop::Native::start() {
 void EventLoop::Native::run() {
   pthread_setname_np(pthread_self(), "tiercel-loop");
   current_loop = this;
-  uv_run(&loop, UV_RUN_DEFAULT);
+  uv_run(loop, UV_RUN_DEFAULT);
 
   for (auto* handle :
        {reinterpret_cast<uv_handle_t*>(&wake), reinterpret_cast<uv_handle_t*>(&before_sleep),
@@ -95,14 +111,26 @@ void EventLoop::Native::run() {
     close_unless_closing(handle);
   }
   uv_walk(
-      &loop,
+      loop,
       [](uv_handle_t* handle, void*) {
         // A client outlives its loop: fail here and not in some callback of freed memory.
         TIERCEL_CHECK(uv_is_closing(handle) != 0);
       },
       nullptr);
-  uv_run(&loop, UV_RUN_DEFAULT);  // Also waits for a name resolution that has begun.
-  TIERCEL_CHECK(uv_loop_close(&loop) == 0);
+  uv_run(loop, UV_RUN_DEFAULT);  // Also waits for a name resolution that has begun.
+  TIERCEL_CHECK(uv_loop_close(loop) == 0);
+}
+
+void EventLoop::Native::detach() {
+  for (auto* handle :
+       {reinterpret_cast<uv_handle_t*>(&wake), reinterpret_cast<uv_handle_t*>(&before_sleep),
+        reinterpret_cast<uv_handle_t*>(&timer)}) {
+    ++handles_closing;
+    uv_close(handle, [](uv_handle_t* closed) {
+      auto* const native = static_cast<Native*>(closed->data);
+      if (--native->handles_closing == 0) delete native;
+    });
+  }
 }
 
 void EventLoop::Native::run_inbox() {
@@ -110,7 +138,7 @@ void EventLoop::Native::run_inbox() {
   {
     MutexLock lock{mutex};
     batch.swap(inbox);
-    if (batch.empty()) sleeping = true;
+    if (batch.empty()) sleeping.store(true, std::memory_order_relaxed);
   }
   for (Task& task : batch) {
     if (stopping.load(std::memory_order_acquire)) break;
@@ -118,7 +146,7 @@ void EventLoop::Native::run_inbox() {
     task = nullptr;  // What it holds goes now, not after the whole batch.
   }
   if (stopping.load(std::memory_order_acquire)) {
-    uv_stop(&loop);
+    if (!is_users()) uv_stop(loop);
     return;
   }
   if (batch.empty()) return;
@@ -126,7 +154,7 @@ void EventLoop::Native::run_inbox() {
   {
     MutexLock lock{mutex};
     again = !inbox.empty();
-    if (!again) sleeping = true;
+    if (!again) sleeping.store(true, std::memory_order_relaxed);
   }
   // Tasks that were posted meanwhile: one turn for the sockets, then they.
   if (again) uv_async_send(&wake);
@@ -156,19 +184,43 @@ void EventLoop::Native::arm_timer() {
   const std::uint64_t wait_ms =
       wait.count() <= 0 ? 1 : static_cast<std::uint64_t>(to_milliseconds(wait)) + 1;
   // libuv counts from its cached time. A loop that was busy would fire early, and arm again.
-  uv_update_time(&loop);
+  uv_update_time(loop);
   uv_timer_start(
-      &timer, [](uv_timer_t* handle) { static_cast<Native*>(handle->loop->data)->run_timers(); },
-      wait_ms, 0);
+      &timer, [](uv_timer_t* handle) { static_cast<Native*>(handle->data)->run_timers(); }, wait_ms,
+      0);
 }
 
 EventLoop::EventLoop() : native_(std::make_unique<Native>()) {}
 
-EventLoop::~EventLoop() { stop(); }
+EventLoop::EventLoop(uv_loop_s* loop) : native_(std::make_unique<Native>()) {
+  native_->loop = loop;
+  native_->users_thread = pthread_self();
+  TIERCEL_CHECK(native_->init_handles() == 0);
+  MutexLock lock{native_->mutex};
+  native_->started = true;
+}
+
+EventLoop::~EventLoop() {
+  if (is_forked()) {
+    static_cast<void>(native_.release());
+  } else if (!native_->is_users()) {
+    stop();
+  } else {
+    TIERCEL_CHECK(on_loop_thread());
+    std::vector<Native::Task> unrun;
+    {
+      MutexLock lock{native_->mutex};
+      native_->stopping.store(true, std::memory_order_release);
+      unrun.swap(native_->inbox);
+    }
+    native_.release()->detach();
+  }
+}
 
 void EventLoop::stop() {
+  if (is_forked()) return;
   Native& native = *native_;
-  TIERCEL_CHECK(!on_loop_thread());
+  TIERCEL_CHECK(!native.is_users() && !on_loop_thread());
   std::thread ending;
   {
     MutexLock lock{native.mutex};
@@ -182,11 +234,13 @@ void EventLoop::stop() {
 }
 
 Result<void> EventLoop::start() {
+  if (is_forked()) return closed("this process is a fork of the one that made the event loop");
   MutexLock lock{native_->mutex};
   return native_->start();
 }
 
 void EventLoop::post(UniqueFunction<void()> task) {
+  if (is_forked()) return;
   Native& native = *native_;
   bool wake = false;
   {
@@ -195,7 +249,8 @@ void EventLoop::post(UniqueFunction<void()> task) {
     if (native.stopping.load(std::memory_order_acquire)) return;
     TIERCEL_CHECK(native.start().has_value());
     native.inbox.push_back(std::move(task));
-    wake = std::exchange(native.sleeping, false);
+    // From a task, a timer or a socket's callback the loop comes to the inbox before it sleeps.
+    wake = !on_loop_thread() && native.sleeping.exchange(false, std::memory_order_relaxed);
   }
   if (wake) uv_async_send(&native.wake);
 }
@@ -222,6 +277,11 @@ void EventLoop::cancel(TimerId timer) {
   native.timer_due.erase(due);
 }
 
-bool EventLoop::on_loop_thread() const noexcept { return current_loop == native_.get(); }
+bool EventLoop::on_loop_thread() const noexcept {
+  if (native_->is_users()) return pthread_equal(native_->users_thread, pthread_self()) != 0;
+  return current_loop == native_.get();
+}
+
+bool EventLoop::is_forked() const noexcept { return fork_count() != native_->made_in_fork; }
 
 }  // namespace tiercel::l2

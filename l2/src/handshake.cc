@@ -14,9 +14,11 @@ std::string user_for_message(const Credentials& credentials) {
   return "user '" + bytes_for_message(credentials.username) + "'";
 }
 
-// A server that does not know AUTH repeats its arguments in the error.
+// A server that does not know AUTH repeats its arguments in the error, long ones cut off.
 std::string quoted_unless_secret(std::string_view text, const Credentials& credentials) {
-  if (!credentials.password.empty() && text.find(credentials.password) != std::string_view::npos) {
+  constexpr std::size_t kTellingBytes = 16;
+  const std::string_view secret = std::string_view{credentials.password}.substr(0, kTellingBytes);
+  if (!secret.empty() && text.find(secret) != std::string_view::npos) {
     return "(the server's text is withheld, it contains the password)";
   }
   return "'" + server_text(text) + "'";
@@ -24,6 +26,20 @@ std::string quoted_unless_secret(std::string_view text, const Credentials& crede
 
 bool contains(std::string_view text, std::string_view part) noexcept {
   return text.find(part) != std::string_view::npos;
+}
+
+// "… to run the 'client|setname' command": the server names the subcommand, too.
+std::string refused_command(std::string_view what, std::string_view said) {
+  constexpr std::string_view kBegin = "to run the '";
+  const auto begin = said.find(kBegin);
+  if (begin != std::string_view::npos) {
+    said.remove_prefix(begin + kBegin.size());
+    const auto end = said.find('\'');
+    if (end != std::string_view::npos && end > 0) return server_text(said.substr(0, end));
+  }
+  std::string command{what};
+  for (char& c : command) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  return command;
 }
 
 std::string_view info_field(std::string_view info, std::string_view name) noexcept {
@@ -54,10 +70,13 @@ std::string auth_wire(const Credentials& credentials) {
 }
 
 std::optional<std::string> explain_refusal(const std::string& what, std::string_view said,
-                                           const Credentials& credentials) {
+                                           const Credentials& credentials,
+                                           std::string_view channel) {
   const std::string text = quoted_unless_secret(said, credentials);
   if (said.starts_with("NOAUTH")) {
-    return "the server wants a password and none is configured: " + text;
+    return "the server wants a password and none is configured (its default user has one, or is "
+           "off): " +
+           text;
   }
   if (said.starts_with("WRONGPASS") || said.starts_with("ERR invalid password")) {
     return "the password for " + user_for_message(credentials) +
@@ -69,10 +88,9 @@ std::optional<std::string> explain_refusal(const std::string& what, std::string_
            text;
   }
   if (said.starts_with("NOPERM")) {
-    std::string missing = "+";
-    for (const char c : what)
-      missing += static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-    if (contains(said, "channel")) missing = "&channel";
+    const std::string missing = contains(said, "channel") && !channel.empty()
+                                    ? "&" + bytes_for_message(channel)
+                                    : "+" + refused_command(what, said);
     return user_for_message(credentials) + " is not permitted to use " + what + " (" + missing +
            " is missing in its ACL): " + text;
   }

@@ -16,28 +16,21 @@
 #include "tiercel/l2/client.h"
 #include "tiercel/l2/event_loop.h"
 #include "tiercel/l2/options.h"
+#include "tls_context.h"
 
 namespace tiercel::l2 {
 
-class Resolver;
+class DialGate;
+class MasterFinder;
+class SubmitQueue;
 
 struct Counters {
-  std::atomic<std::uint64_t> commands_submitted{0};
   std::atomic<std::uint64_t> commands_overloaded{0};
   std::atomic<std::uint64_t> replies_late{0};
   std::atomic<std::uint64_t> retries{0};
   std::atomic<std::uint64_t> connects_attempted{0};
   std::atomic<std::uint64_t> connects_failed{0};
   std::atomic<std::uint64_t> master_changes{0};
-  // What waits and is in flight, for the bounds.
-  std::atomic<std::size_t> commands{0};
-  std::atomic<std::size_t> bytes{0};
-};
-
-// Who the master is, and how recent that knowledge is: Sentinels raise the epoch at each failover.
-struct Resolution {
-  Endpoint endpoint;
-  std::uint64_t config_epoch = 0;
 };
 
 class Host {
@@ -50,17 +43,22 @@ class Host {
   [[nodiscard]] virtual Random& random() noexcept = 0;
   [[nodiscard]] virtual Counters& counters() noexcept = 0;
   [[nodiscard]] virtual LinkObserver* observer() noexcept = 0;  // May be null.
-  [[nodiscard]] virtual Resolver& resolver() noexcept = 0;
+  [[nodiscard]] virtual MasterFinder& finder() noexcept = 0;
+  [[nodiscard]] virtual DialGate& dial_gate() noexcept = 0;  // Of D and S together.
+  [[nodiscard]] virtual SubmitQueue& queue() noexcept = 0;
   // Every Connection holds it; the client is closed when the last holder lets go.
   [[nodiscard]] virtual std::shared_ptr<void> open_handles() = 0;
 
+  // For connections to Redis servers, and to Sentinels.
+  [[nodiscard]] virtual TlsTarget server_tls() const = 0;
+  [[nodiscard]] virtual TlsTarget sentinel_tls() const = 0;
+
   virtual void log(LogLevel level, const std::string& message) = 0;
 
-  // The resolver asked, and this is the master by the newest answer.
-  virtual void master_resolved(const Resolution& resolution) = 0;
-  // A Sentinel announced it (+switch-master).
-  virtual void master_announced(const Endpoint& endpoint) = 0;
-  // The server said that it is none: no link may stay there.
+  // The master is there: links that are elsewhere go there; of those that are not up, only if
+  // `only_those_up` is false.
+  virtual void move_links(const Endpoint& master, bool only_those_up) = 0;
+  // The server said that it is no master: no link may stay there.
   virtual void found_not_master(const Endpoint& endpoint, const Error& reason) = 0;
 };
 

@@ -12,6 +12,7 @@ constexpr std::size_t kSentinelsMax = 64;
 constexpr std::size_t kMasterNameBytesMax = 1024;
 constexpr std::size_t kHostBytesMax = 253;
 constexpr std::size_t kUnixPathBytesMax = 107;  // sun_path without its terminating zero.
+constexpr std::size_t kPathBytesMax = 4095;     // PATH_MAX without its terminating zero.
 constexpr std::uint32_t kDatabaseMax = 2147483647;
 
 Result<void> check_address(const std::string& field, const Endpoint& endpoint, bool unix_allowed) {
@@ -78,6 +79,43 @@ Result<void> check_credentials(const char* field, const Credentials& credentials
   return {};
 }
 
+Result<void> check_tls(const RedisOptions& options) {
+  if (!options.tls) return {};
+  const TlsOptions& tls = *options.tls;
+  if (!options.server.unix_path.empty()) {
+    return invalid_argument("tls: not over a Unix socket, whose permissions guard it");
+  }
+  struct Text {
+    const char* field;
+    const std::string& value;
+    std::size_t bytes_max;
+  };
+  const Text texts[] = {{"ca_file", tls.ca_file, kPathBytesMax},
+                        {"ca_directory", tls.ca_directory, kPathBytesMax},
+                        {"certificate_file", tls.certificate_file, kPathBytesMax},
+                        {"key_file", tls.key_file, kPathBytesMax},
+                        {"server_name", tls.server_name, kHostBytesMax},
+                        {"sentinel_server_name", tls.sentinel_server_name, kHostBytesMax}};
+  for (const Text& text : texts) {
+    if (text.value.size() > text.bytes_max || text.value.find('\0') != std::string::npos) {
+      return invalid_argument(std::string{"tls."} + text.field + ": longer than " +
+                              std::to_string(text.bytes_max) + " bytes, or has a zero byte");
+    }
+  }
+  if (tls.certificate_file.empty() != tls.key_file.empty()) {
+    return invalid_argument(tls.key_file.empty()
+                                ? "tls.key_file: is empty, but tls.certificate_file is set"
+                                : "tls.certificate_file: is empty, but tls.key_file is set");
+  }
+  if (!tls.key_passphrase.empty() && tls.key_file.empty()) {
+    return invalid_argument("tls.key_passphrase: is set, but tls.key_file is empty");
+  }
+  if (!tls.sentinel_server_name.empty() && options.sentinels.empty()) {
+    return invalid_argument("tls.sentinel_server_name: only together with sentinels");
+  }
+  return {};
+}
+
 Result<void> check_time(const char* field, milliseconds value, milliseconds min, milliseconds max) {
   if (value >= min && value <= max) return {};
   return invalid_argument(std::string{field} + ": " + std::to_string(min.count()) + " ms to " +
@@ -105,6 +143,7 @@ Result<void> validate(const RedisOptions& options) {
       check_where(options),
       check_credentials("credentials", options.credentials),
       check_credentials("sentinel_credentials", options.sentinel_credentials),
+      check_tls(options),
       check_size("database", options.database, 0, kDatabaseMax),
       check_time("connect_timeout", options.connect_timeout, 1ms, 60'000ms),
       check_time("response_timeout", options.response_timeout, 10ms, 600'000ms),

@@ -1,19 +1,18 @@
 #pragma once
 
-// Resolver: where the master is. A fixed server is answered at once. With Sentinels all are asked
-// at the same time, and of the answers that come within kSettleTime of the first the one with the
-// highest configuration epoch counts: a Sentinel that was cut off still names the old master, with
-// an old epoch. One resolution runs at a time; whoever asks meanwhile waits for it. Loop thread
-// only.
+// Resolver: asks all Sentinels at the same time, round by round. A round ends when every Sentinel
+// that is not known to be silent has answered, or kSettleTime after the first answer, or, without
+// an answer, when all have failed (connect_timeout). So a dead Sentinel costs kSettleTime once, and
+// a Sentinel with newer knowledge is heard though others answer first. Loop thread only.
 
-#include <cstddef>
 #include <memory>
-#include <string>
+#include <optional>
 #include <vector>
 
 #include "host.h"
-#include "tiercel/base/result.h"
-#include "tiercel/base/unique_function.h"
+#include "master_belief.h"
+#include "sentinel_directory.h"
+#include "sentinel_question.h"
 
 namespace tiercel::l2 {
 
@@ -21,33 +20,60 @@ class Resolver {
  public:
   static constexpr Duration kSettleTime = std::chrono::milliseconds{100};
 
-  // Valid during the call.
-  using Waiter = UniqueFunction<void(const Result<Resolution>&)>;
+  struct Round {
+    std::vector<SentinelClaim> claims;
+    // Where there are no claims: kUnavailable, or kInvalidArgument when every Sentinel says that it
+    // does not know the name, or refuses us.
+    Error error;
+    bool is_master_unknown = false;  // No claims, and a living Sentinel knows no such master.
+  };
 
-  explicit Resolver(Host& host);
+  class Listener {
+   public:
+    virtual ~Listener() = default;
+    virtual void round_ended(const Round& round) = 0;
+    // It came when its round was over already.
+    virtual void answered_late(const SentinelClaim& claim) = 0;
+  };
+
+  // Answers are noted in the directory, whose Sentinels are asked.
+  Resolver(Host& host, SentinelDirectory& directory, Listener& listener);
   ~Resolver();
   Resolver(const Resolver&) = delete;
   Resolver& operator=(const Resolver&) = delete;
 
-  // The waiter is called during this call (fixed server) or later, but not after stop(). Errors:
-  // kUnavailable; kInvalidArgument when every Sentinel says that it does not know the name, or
-  // refuses our password.
-  void resolve(Waiter waiter);
+  // Begins a round, unless one is under way. The listener is told later, not from within.
+  void ask_all();
+  [[nodiscard]] bool is_asking() const noexcept { return is_asking_; }
   void stop();
 
  private:
-  class Query;
+  struct Asked {
+    SentinelDirectory::Id id = 0;
+    Endpoint endpoint{};
+    std::unique_ptr<SentinelQuestion> question{};
+    bool is_awaited = false;  // Not known to be silent when the round began.
+    // Of this round:
+    std::optional<SentinelClaim> claim{};
+    std::optional<Error> error{};
+    bool is_master_unknown = false;
 
-  void answered();
+    [[nodiscard]] bool has_ended() const noexcept { return claim || error; }
+  };
+
+  void follow_directory();
+  void ended(SentinelDirectory::Id id, const SentinelQuestion::Outcome& outcome);
+  void finish_soon(Duration delay);
   void finish();
-  [[nodiscard]] Result<Resolution> conclude() const;
   [[nodiscard]] Error explain_failure() const;
 
   Host& host_;
-  std::vector<std::unique_ptr<Query>> queries_;  // Of the resolution under way; else empty.
-  std::vector<Waiter> waiters_;
-  EventLoop::TimerId timeout_timer_ = 0;
+  SentinelDirectory& directory_;
+  Listener& listener_;
+  std::vector<Asked> asked_;
+  bool is_asking_ = false;
   EventLoop::TimerId settle_timer_ = 0;
+  bool is_finishing_ = false;  // The timer is that of the end, not of the settle time.
 };
 
 }  // namespace tiercel::l2

@@ -1,132 +1,262 @@
-// Invariants: redisReader keeps one root Reply (freed by free_reply alone) and, for each open
-// array, a pointer to the Reply that stands for it. Elements are appended only to the innermost
-// open array, so no vector grows while a pointer into it is in use. No exception may pass through
-// hiredis (C).
+// Invariants: begin_ + at_ <= end_ <= capacity_. nodes_[0, nodes_used_) are the parts of the reply
+// that begins at begin_, in the order of the stream; those of open arrays have no extent yet.
+// Between replies at_, nodes_used_ and open_count_ are 0. A part of which not all has come is
+// looked at again from its first byte, except for the length of a line already searched: what is
+// looked at twice is then at most a few digits, and parsing stays linear in the bytes.
 
 #include "resp_parser.h"
 
-#include <hiredis/read.h>
-
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
 #include <new>
 #include <utility>
-
-#include "tiercel/base/check.h"
 
 namespace tiercel::l2 {
 namespace {
 
-// A peer can announce two thousand million elements in ten bytes; room is made as they come.
-constexpr int kReserveElementsMax = 1024;
+// More than one read and the rest of the last, so that rests are seldom moved.
+constexpr std::size_t kBufferBytes = 2 * RespParser::kReadBytes;
+// A buffer or a list of parts that one reply made larger than this is given back after it.
+constexpr std::size_t kBufferBytesKept = std::size_t{1} << 20;
+constexpr std::size_t kNodesKept = std::size_t{1} << 15;
+// A rest shorter than this is moved to the front of the buffer, which is in the cache.
+constexpr std::size_t kRestBytesMoved = 1024;
 
-void* place(const redisReadTask* task, Reply&& reply) noexcept {
-  try {
-    if (task->parent == nullptr) return new Reply(std::move(reply));
-    auto* array = static_cast<Reply*>(task->parent->obj);
-    return &array->elements.emplace_back(std::move(reply));
-  } catch (const std::bad_alloc&) {
-    return nullptr;  // The reader reports "out of memory".
-  }
-}
-
-void* create_string(const redisReadTask* task, char* bytes, std::size_t length) noexcept {
-  Reply reply;
-  switch (task->type) {
-    case REDIS_REPLY_STATUS: reply.kind = Reply::Kind::kStatus; break;
-    case REDIS_REPLY_ERROR: reply.kind = Reply::Kind::kError; break;
-    default: reply.kind = Reply::Kind::kString; break;
-  }
-  try {
-    reply.text.assign(bytes, length);
-  } catch (const std::bad_alloc&) {
-    return nullptr;
-  }
-  return place(task, std::move(reply));
-}
-
-void* create_array(const redisReadTask* task, int elements) noexcept {
-  Reply reply;
-  reply.kind = Reply::Kind::kArray;
-  try {
-    reply.elements.reserve(static_cast<std::size_t>(std::clamp(elements, 0, kReserveElementsMax)));
-  } catch (const std::bad_alloc&) {
-    return nullptr;
-  }
-  return place(task, std::move(reply));
-}
-
-void* create_integer(const redisReadTask* task, long long value) noexcept {
-  Reply reply;
-  reply.kind = Reply::Kind::kInteger;
-  reply.integer = value;
-  return place(task, std::move(reply));
-}
-
-void* create_nil(const redisReadTask* task) noexcept { return place(task, Reply{}); }
-
-void free_reply(void* reply) noexcept { delete static_cast<Reply*>(reply); }
-
-redisReplyObjectFunctions object_functions{&create_string, &create_array, &create_integer,
-                                           &create_nil, &free_reply};
+Reply to_reply_at(const ReplyView& view);
 
 }  // namespace
 
-void RespParser::FreeReader::operator()(redisReader* reader) const noexcept {
-  redisReaderFree(reader);
+void RespParser::Free::operator()(char* memory) const noexcept {
+  std::free(memory);  // NOLINT(cppcoreguidelines-no-malloc): see make_room.
 }
 
-RespParser::RespParser() : reader_(redisReaderCreateWithFunctions(&object_functions)) {
-  TIERCEL_CHECK(reader_ != nullptr);
-}
+RespParser::RespParser() : nodes_(1) {}
 
 RespParser::~RespParser() = default;
 
-Error RespParser::fail(std::string message) {
-  error_ = protocol_error(std::move(message));
-  return *error_;
+std::span<char> RespParser::room() {
+  const std::size_t rest = end_ - begin_;
+  if (rest == 0) {
+    begin_ = end_ = 0;
+    if (capacity_ > kBufferBytesKept) {
+      buffer_.reset();
+      capacity_ = 0;
+    }
+  } else if (begin_ > 0 && rest < kRestBytesMoved) {
+    std::memmove(buffer_.get(), buffer_.get() + begin_, rest);
+    begin_ = 0;
+    end_ = rest;
+  }
+  const std::size_t bytes = missing_ > kReadBytes ? kLargeReadBytes : kReadBytes;
+  if (capacity_ - end_ < bytes) make_room(bytes);
+  return {buffer_.get() + end_, bytes};
+}
+
+void RespParser::make_room(std::size_t bytes) {
+  const std::size_t rest = end_ - begin_;
+  if (begin_ > 0) {
+    std::memmove(buffer_.get(), buffer_.get() + begin_, rest);
+    begin_ = 0;
+    end_ = rest;
+    if (capacity_ - end_ >= bytes) return;
+  }
+  // Twice as much each time, so that the copying stays linear; and by realloc, which moves the
+  // pages of a large buffer instead of its bytes.
+  const std::size_t capacity = std::max({kBufferBytes, 2 * capacity_, end_ + bytes});
+  auto* const grown = static_cast<char*>(std::realloc(buffer_.get(), capacity));
+  if (grown == nullptr) throw std::bad_alloc{};
+  static_cast<void>(buffer_.release());
+  buffer_.reset(grown);
+  capacity_ = capacity;
+}
+
+RespParser::Step RespParser::fail(std::string message) {
+  error_ = protocol_error("cannot read the reply: " + std::move(message));
+  return Step::kError;
+}
+
+inline void RespParser::add_node(Reply::Kind kind, std::int64_t number, std::size_t length) {
+  if (nodes_used_ == nodes_.size()) nodes_.resize(2 * nodes_used_);
+  nodes_[nodes_used_++] = {number, static_cast<std::uint32_t>(length), 1, kind};
+}
+
+RespParser::Outcome RespParser::parse() {
+  if (error_) return Outcome::kError;
+  if (nodes_.size() > kNodesKept && nodes_used_ == 0) nodes_ = std::vector<ReplyNode>(1);
+  do {
+    switch (read_part()) {
+      case Step::kMore: return need_more();
+      case Step::kError: return Outcome::kError;
+      case Step::kOpened: continue;
+      case Step::kLeaf: break;
+    }
+    while (open_count_ > 0 && --open_[open_count_ - 1].left == 0) {
+      const std::size_t node = open_[--open_count_].node;
+      nodes_[node].extent = static_cast<std::uint32_t>(nodes_used_ - node);
+    }
+  } while (open_count_ > 0);
+  reply_text_ = buffer_.get() + begin_;
+  begin_ += std::exchange(at_, 0);
+  nodes_used_ = 0;
+  return Outcome::kReply;
+}
+
+RespParser::Outcome RespParser::need_more() {
+  if (end_ - begin_ + missing_ <= kReplyBytesMax) return Outcome::kMore;
+  fail("a reply is longer than " + std::to_string(kReplyBytesMax) + " bytes");
+  return Outcome::kError;
+}
+
+RespParser::Step RespParser::read_part() {
+  missing_ = 1;
+  if (begin_ + at_ == end_) return Step::kMore;
+  if (nodes_used_ == kReplyPartsMax) {
+    return fail("more than " + std::to_string(kReplyPartsMax) + " parts");
+  }
+  const char type = buffer_.get()[begin_ + at_];
+  switch (type) {
+    case '$':
+    case ':':
+    case '*': return read_number(type);
+    case '+':
+    case '-': return read_line(type);
+    default: return fail("it begins with byte " + std::to_string(static_cast<unsigned char>(type)));
+  }
+}
+
+// A number without leading zeros and its line's end: of `:`, `$` or `*`.
+RespParser::Step RespParser::read_number(char type) {
+  const char* const begin = buffer_.get() + begin_;
+  const char* const end = buffer_.get() + end_;
+  const char* p = begin + at_ + 1;
+  if (p == end) return Step::kMore;
+  const bool is_negative = *p == '-';
+  if (is_negative && ++p == end) return Step::kMore;
+  const char* const digits = p;
+  std::uint64_t number = 0;
+  constexpr std::uint64_t kMax = std::numeric_limits<std::int64_t>::max();
+  for (; p != end && *p >= '0' && *p <= '9'; ++p) {
+    const auto digit = static_cast<std::uint64_t>(*p - '0');
+    if (number > (kMax + 1) / 10) return fail("a number out of range");
+    number = number * 10 + digit;
+    if (number > kMax + (is_negative ? 1 : 0)) return fail("a number out of range");
+  }
+  const auto count = p - digits;
+  if (count > 1 && *digits == '0') return fail("a number with a leading zero");
+  if (p == end) return Step::kMore;
+  if (*p != '\r' || count == 0 || (is_negative && number == 0)) return fail("not a number");
+  if (++p == end) return Step::kMore;
+  if (*p != '\n') return fail("a number's line does not end");
+  ++p;
+  const auto value = static_cast<std::int64_t>(is_negative ? ~number + 1 : number);
+  const auto after = static_cast<std::size_t>(p - begin);
+  if (type == '$') return read_string(value, after);
+  at_ = after;
+  if (type == '*') return open_array(value);
+  add_node(Reply::Kind::kInteger, value, 0);
+  return Step::kLeaf;
+}
+
+inline RespParser::Step RespParser::read_string(std::int64_t length, std::size_t from) {
+  if (length < 0) {
+    if (length != -1) return fail("a string of negative length");
+    at_ = from;
+    add_node(Reply::Kind::kNil, 0, 0);
+    return Step::kLeaf;
+  }
+  const auto bytes = static_cast<std::uint64_t>(length);
+  if (bytes > kReplyBytesMax) {
+    return fail("a reply is longer than " + std::to_string(kReplyBytesMax) + " bytes");
+  }
+  const std::size_t after = from + bytes + 2;
+  if (const std::size_t have = end_ - begin_; have < after) {
+    missing_ = after - have;
+    return Step::kMore;
+  }
+  const char* const line_end = buffer_.get() + begin_ + from + bytes;
+  if (line_end[0] != '\r' || line_end[1] != '\n') return fail("a string does not end");
+  add_node(Reply::Kind::kString, static_cast<std::int64_t>(from), bytes);
+  at_ = after;
+  return Step::kLeaf;
+}
+
+RespParser::Step RespParser::open_array(std::int64_t length) {
+  if (length == -1) {
+    add_node(Reply::Kind::kNil, 0, 0);
+    return Step::kLeaf;
+  }
+  if (length < 0 || length > std::numeric_limits<std::int32_t>::max()) {
+    return fail("an array of " + std::to_string(length) + " elements");
+  }
+  // An empty one at this depth, too: what it announces is never good.
+  if (open_count_ == kArraysOpenMax) return fail("arrays are nested too deeply");
+  if (length > 0) open_[open_count_++] = {nodes_used_, static_cast<std::uint32_t>(length)};
+  add_node(Reply::Kind::kArray, 0, static_cast<std::size_t>(length));
+  return length > 0 ? Step::kOpened : Step::kLeaf;
+}
+
+RespParser::Step RespParser::read_line(char type) {
+  const char* const begin = buffer_.get() + begin_;
+  const char* const text = begin + at_ + 1;
+  const char* const end = buffer_.get() + end_;
+  const char* p = text + scanned_;
+  while (true) {
+    p = static_cast<const char*>(std::memchr(p, '\r', static_cast<std::size_t>(end - p)));
+    if (p == nullptr || p + 1 == end) {
+      scanned_ = static_cast<std::size_t>((p == nullptr ? end : p) - text);
+      if (scanned_ > kLineBytesMax) return fail("a line does not end");
+      return Step::kMore;
+    }
+    if (p[1] == '\n') break;
+    ++p;
+  }
+  scanned_ = 0;
+  const auto length = static_cast<std::size_t>(p - text);
+  if (length > kLineBytesMax) return fail("a line is too long");
+  add_node(type == '+' ? Reply::Kind::kStatus : Reply::Kind::kError, text - begin, length);
+  at_ = static_cast<std::size_t>(p + 2 - begin);
+  return Step::kLeaf;
 }
 
 Result<void> RespParser::feed(std::string_view bytes) {
   if (error_) return *error_;
-  reply_bytes_ += bytes.size();
-  if (reply_bytes_ > kReplyBytesMax) {
-    return fail("a reply is longer than " + std::to_string(kReplyBytesMax) + " bytes");
-  }
-  if (redisReaderFeed(reader_.get(), bytes.data(), bytes.size()) != REDIS_OK) {
-    return fail(std::string{"cannot read the reply: "} + reader_->errstr);
+  while (!bytes.empty()) {
+    const std::span<char> free = room();
+    const std::size_t taken = std::min(free.size(), bytes.size());
+    std::memcpy(free.data(), bytes.data(), taken);
+    filled(taken);
+    bytes.remove_prefix(taken);
   }
   return {};
 }
 
 Result<std::optional<Reply>> RespParser::next() {
-  if (error_) return *error_;
-  void* object = nullptr;
-  if (redisReaderGetReply(reader_.get(), &object) != REDIS_OK) {
-    return fail(std::string{"cannot read the reply: "} + reader_->errstr);
+  switch (parse()) {
+    case Outcome::kReply: return std::optional<Reply>{view().to_reply()};
+    case Outcome::kMore: return std::optional<Reply>{};
+    case Outcome::kError: break;
   }
-  if (object == nullptr) {
-    if (unfinished_line_is_too_long()) return fail("a line of the reply does not end");
-    return std::optional<Reply>{};
-  }
-  const std::unique_ptr<Reply> reply{static_cast<Reply*>(object)};
-  reply_bytes_ = reader_->len - reader_->pos;
-  return std::optional<Reply>{std::move(*reply)};
+  return *error_;
 }
 
-bool RespParser::unfinished_line_is_too_long() const noexcept {
-  const std::size_t unread = reader_->len - reader_->pos;
-  if (unread == 0 || reader_->ridx < 0) return false;
-  switch (reader_->rstack[reader_->ridx].type) {
-    case REDIS_REPLY_STRING:
-    case REDIS_REPLY_ARRAY: {
-      // What is a line here is only the length, which needs 20 digits at most.
-      constexpr std::size_t kLengthLineBytesMax = 32;
-      const std::string_view head{reader_->buf + reader_->pos,
-                                  std::min(unread, kLengthLineBytesMax)};
-      return head.size() == kLengthLineBytesMax && head.find('\n') == std::string_view::npos;
-    }
-    default: return unread > kLineBytesMax;
+Reply ReplyView::to_reply() const { return to_reply_at(*this); }
+
+namespace {
+
+// As deep as the parser lets arrays nest.
+Reply to_reply_at(const ReplyView& view) {  // NOLINT(misc-no-recursion)
+  Reply reply;
+  reply.kind = view.kind();
+  reply.integer = view.integer();
+  reply.text.assign(view.text());
+  if (view.size() > 0) {
+    reply.elements.reserve(view.size());
+    for (const ReplyView element : view) reply.elements.push_back(to_reply_at(element));
   }
+  return reply;
 }
 
+}  // namespace
 }  // namespace tiercel::l2

@@ -1,55 +1,43 @@
 #include "sentinel_watch.h"
 
-#include <array>
-#include <optional>
+#include <algorithm>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "connection.h"
+#include "dial_gate.h"
 #include "handshake.h"
-#include "resolver.h"
 #include "resp_format.h"
-#include "tiercel/base/bytes.h"
 
 namespace tiercel::l2 {
 namespace {
 
-constexpr std::string_view kChannel = "+switch-master";
-
-// "<master name> <old ip> <old port> <new ip> <new port>"; the name may contain spaces.
-std::optional<Endpoint> new_master(std::string_view payload, std::string_view master_name) {
-  if (!payload.starts_with(master_name)) return std::nullopt;
-  payload.remove_prefix(master_name.size());
-  std::array<std::string_view, 4> words;
-  for (std::string_view& word : words) {
-    if (!payload.starts_with(' ')) return std::nullopt;
-    payload.remove_prefix(1);
-    word = payload.substr(0, payload.find(' '));
-    payload.remove_prefix(word.size());
-  }
-  const auto port = parse_u64(words[3]);
-  if (!payload.empty() || words[2].empty() || !port || *port == 0 || *port > 65535) {
-    return std::nullopt;
-  }
-  return Endpoint{std::string{words[2]}, static_cast<std::uint16_t>(*port), {}};
-}
+constexpr int kBackoffMaxFactor = 10;  // A Sentinel may be gone for good, and is only a help.
 
 }  // namespace
 
 class SentinelWatch::Subscription final : public Connection::Listener {
  public:
-  Subscription(Host& host, const Endpoint& sentinel)
-      : host_(host),
-        sentinel_(sentinel),
-        backoff_(host.redis().backoff_min, host.redis().backoff_max) {}
+  Subscription(SentinelWatch& watch, SentinelDirectory::Id id, Endpoint sentinel)
+      : watch_(watch),
+        host_(watch.host_),
+        id_(id),
+        sentinel_(std::move(sentinel)),
+        backoff_(host_.redis().backoff_min, host_.redis().backoff_max * kBackoffMaxFactor) {}
   ~Subscription() override { stop(); }
+
+  [[nodiscard]] SentinelDirectory::Id id() const noexcept { return id_; }
+  [[nodiscard]] bool is_subscribed() const noexcept { return is_subscribed_; }
 
   void dial() {
     const RedisOptions& redis = host_.redis();
-    subscribed_ = false;
+    gate_.attempted(host_.clock().now());
     connection_ = std::make_shared<Connection>(
-        host_.loop(), Connection::Options{sentinel_, redis.connect_timeout, redis.response_timeout},
+        host_.loop(),
+        Connection::Options{sentinel_, redis.connect_timeout, redis.response_timeout,
+                            host_.sentinel_tls()},
         *this, host_.open_handles());
     timer_ = host_.loop().run_after(redis.connect_timeout, [this] {
       timer_ = 0;
@@ -60,6 +48,7 @@ class SentinelWatch::Subscription final : public Connection::Listener {
 
   void stop() {
     host_.loop().cancel(std::exchange(timer_, 0));
+    is_subscribed_ = false;
     if (connection_ != nullptr) connection_->close();
     connection_.reset();
   }
@@ -67,63 +56,97 @@ class SentinelWatch::Subscription final : public Connection::Listener {
   void connection_ready() override {
     std::string wire = auth_wire(host_.redis().sentinel_credentials);
     awaits_auth_ = !wire.empty();
-    append_request(wire, {"SUBSCRIBE", kChannel});
+    std::span<const std::string_view> channels = sentinel_channels();
+    if (is_restricted_) channels = channels.first(1);
+    acknowledgements_missing_ = channels.size();
+    append_array_header(wire, channels.size() + 1);
+    append_bulk(wire, "SUBSCRIBE");
+    for (const std::string_view channel : channels) append_bulk(wire, channel);
     connection_->write(wire);
   }
 
   void connection_reply(Reply reply) override {
-    if (reply.is_error()) return redial();
+    if (reply.is_error()) {
+      is_restricted_ = is_restricted_ || (!awaits_auth_ && reply.is_error("NOPERM"));
+      return redial();
+    }
     if (std::exchange(awaits_auth_, false)) return;
     if (!reply.is_array() || reply.elements.size() != 3) return redial();
-    if (reply.elements[0].text == "subscribe" && !subscribed_) return subscribed();
-    if (reply.elements[0].text != "message" || !subscribed_) return redial();
-    if (auto master = new_master(reply.elements[2].text, host_.redis().master_name)) {
-      host_.master_announced(*master);
+    const auto& elements = reply.elements;
+    if (!is_subscribed_) {
+      if (elements[0].text != "subscribe") return redial();
+      if (--acknowledgements_missing_ == 0) become_subscribed();
+      return;
     }
+    if (elements[0].text != "message") return redial();
+    const auto event =
+        parse_sentinel_event(elements[1].text, elements[2].text, host_.redis().master_name);
+    if (event) watch_.listener_.sentinel_event(id_, *event);
   }
 
   void connection_lost(const Error&) override { redial(); }
 
  private:
-  void subscribed() {
-    subscribed_ = true;
+  void become_subscribed() {
+    is_subscribed_ = true;
     host_.loop().cancel(std::exchange(timer_, 0));
     backoff_.reset();
-    // What was announced while nobody listened must be asked for.
-    if (std::exchange(was_subscribed_before_, true)) {
-      host_.resolver().resolve([](const Result<Resolution>&) { /* The host hears of it. */ });
-    }
+    watch_.directory_.subscribed(id_, true);
+    watch_.listener_.sentinel_subscribed(id_);
   }
 
   void redial() {
+    const bool was_subscribed = is_subscribed_;
     stop();
-    timer_ = host_.loop().run_after(backoff_.next(host_.random()), [this] {
+    const Duration wait = std::max(backoff_.next(host_.random()), gate_.wait(host_.clock().now()));
+    timer_ = host_.loop().run_after(wait, [this] {
       timer_ = 0;
       dial();
     });
+    if (!was_subscribed) return;
+    watch_.directory_.subscribed(id_, false);
+    watch_.listener_.sentinel_unsubscribed(id_);
   }
 
+  SentinelWatch& watch_;
   Host& host_;
+  const SentinelDirectory::Id id_;
   const Endpoint sentinel_;
   Backoff backoff_;
+  DialGate gate_;
   std::shared_ptr<Connection> connection_;
-  EventLoop::TimerId timer_ = 0;
+  EventLoop::TimerId timer_ = 0;  // The attempt's limit, or the backoff.
   bool awaits_auth_ = false;
-  bool subscribed_ = false;
-  bool was_subscribed_before_ = false;
+  bool is_restricted_ = false;  // Only +switch-master is asked for: the ACL forbade the rest.
+  std::size_t acknowledgements_missing_ = 0;
+  bool is_subscribed_ = false;
 };
 
-SentinelWatch::SentinelWatch(Host& host) : host_(host) {}
+SentinelWatch::SentinelWatch(Host& host, SentinelDirectory& directory, Listener& listener)
+    : host_(host), directory_(directory), listener_(listener) {}
 
 SentinelWatch::~SentinelWatch() = default;
 
-void SentinelWatch::start() {
-  for (const Endpoint& sentinel : host_.redis().sentinels) {
-    subscriptions_.push_back(std::make_unique<Subscription>(host_, sentinel));
+void SentinelWatch::follow_directory() {
+  std::erase_if(subscriptions_, [this](const auto& subscription) {
+    return directory_.find(subscription->id()) == nullptr;
+  });
+  for (const SentinelDirectory::Sentinel& sentinel : directory_.all()) {
+    const bool is_known = std::any_of(
+        subscriptions_.begin(), subscriptions_.end(),
+        [&sentinel](const auto& subscription) { return subscription->id() == sentinel.id; });
+    if (is_known) continue;
+    subscriptions_.push_back(std::make_unique<Subscription>(*this, sentinel.id, sentinel.endpoint));
     subscriptions_.back()->dial();
   }
 }
 
 void SentinelWatch::stop() { subscriptions_.clear(); }
+
+std::size_t SentinelWatch::subscribed_count() const noexcept {
+  return static_cast<std::size_t>(
+      std::count_if(subscriptions_.begin(), subscriptions_.end(),
+                    [](const auto& subscription) { return subscription->is_subscribed(); }));
+}
 
 }  // namespace tiercel::l2

@@ -39,39 +39,37 @@ void StreamLink::link_down(const Error& reason) {
 
 void StreamLink::link_failed(const Error&) {}
 
-void StreamLink::link_reply(Reply reply) {
+void StreamLink::link_reply(const ReplyView& reply) {
   if (!is_up()) return subscription_reply(reply);
   LinkObserver* const observer = host().observer();
   if (reply.is_error() && pings_outstanding_ > 0) {
     --pings_outstanding_;
-    if (observer != nullptr) observer->stream_ping_refused(reply.text);
+    if (observer != nullptr) observer->stream_ping_refused(reply.text());
     return;
   }
-  if (!reply.is_array() || reply.elements.size() < 2 || !reply.elements[0].is_string()) {
-    return unexpected();
-  }
-  const auto& elements = reply.elements;
-  if (elements[0].text == "message" && elements.size() == 3 && elements[1].text == channel_ &&
-      elements[2].is_string()) {
-    if (observer != nullptr) observer->stream_message(elements[2].text);
-  } else if (elements[0].text == "pong" && elements.size() == 2 && elements[1].is_string() &&
+  if (reply.size() < 2 || !reply[0].is_string()) return unexpected();
+  const std::string_view kind = reply[0].text();
+  if (kind == "message" && reply.size() == 3 && reply[1].text() == channel_ &&
+      reply[2].is_string()) {
+    if (observer != nullptr) observer->stream_message(reply[2].text());
+  } else if (kind == "pong" && reply.size() == 2 && reply[1].is_string() &&
              pings_outstanding_ > 0) {
     --pings_outstanding_;
-    if (observer != nullptr) observer->stream_pong(elements[1].text);
+    if (observer != nullptr) observer->stream_pong(reply[1].text());
   } else {
     unexpected();
   }
 }
 
-void StreamLink::subscription_reply(const Reply& reply) {
+void StreamLink::subscription_reply(const ReplyView& reply) {
   if (reply.is_error()) {
-    if (auto why = explain_refusal("SUBSCRIBE", reply.text, host().redis().credentials)) {
+    if (auto why =
+            explain_refusal("SUBSCRIBE", reply.text(), host().redis().credentials, channel_)) {
       return redial(invalid_argument("channel '" + bytes_for_message(channel_) + "': " + *why));
     }
-    return redial(unavailable("SUBSCRIBE was answered with " + server_text(reply.text)));
+    return redial(unavailable("SUBSCRIBE was answered with " + server_text(reply.text())));
   }
-  if (!reply.is_array() || reply.elements.size() != 3 || reply.elements[0].text != "subscribe" ||
-      reply.elements[1].text != channel_) {
+  if (reply.size() != 3 || reply[0].text() != "subscribe" || reply[1].text() != channel_) {
     return unexpected();
   }
   become_up();

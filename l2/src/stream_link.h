@@ -26,9 +26,9 @@ class StreamLink final : public Link {
   void link_up(const ServerIdentity& server) override;
   void link_down(const Error& reason) override;
   void link_failed(const Error& reason) override;
-  void link_reply(Reply reply) override;
+  void link_reply(const ReplyView& reply) override;
 
-  void subscription_reply(const Reply& reply);
+  void subscription_reply(const ReplyView& reply);
   void unexpected();
 
   const std::string channel_;

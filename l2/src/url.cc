@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -18,6 +19,10 @@ constexpr std::uint16_t kSentinelPort = 26379;
 constexpr std::string_view kHowServer = "write redis://user:pass@host:port/db";
 constexpr std::string_view kHowSentinel =
     "write redis+sentinel://user:pass@host1:port1,host2:port2/mastername/db";
+constexpr std::string_view kHowServerTls =
+    "write rediss://user:pass@host:port/db?ca=FILE&cert=FILE&key=FILE";
+constexpr std::string_view kHowSentinelTls =
+    "write rediss+sentinel://user:pass@host1:port1,host2:port2/mastername/db?ca=FILE&sni=NAME";
 constexpr std::string_view kHowUnix = "write unix://user:pass@/path/to/socket?db=N";
 
 Error wrong(std::string_view what, std::string_view how) {
@@ -177,45 +182,119 @@ Result<std::uint32_t> parse_database(std::string_view text, std::string_view how
   return static_cast<std::uint32_t>(*number);
 }
 
+Result<void> set_tls_parameter(TlsOptions& tls, std::string_view name, std::string value,
+                               std::string_view how) {
+  if (name == "tls_min") {
+    if (value != "1.2" && value != "1.3") return wrong("tls_min is 1.2 or 1.3", how);
+    tls.version_min = value == "1.2" ? TlsVersion::k1_2 : TlsVersion::k1_3;
+    return {};
+  }
+  if (name == "insecure_skip_verification") {
+    if (value != "true" && value != "false") {
+      return wrong("insecure_skip_verification is true or false", how);
+    }
+    tls.insecure_skip_verification = value == "true";
+    return {};
+  }
+  struct Parameter {
+    std::string_view name;
+    std::string TlsOptions::*field;
+  };
+  constexpr Parameter kParameters[] = {
+      {"ca", &TlsOptions::ca_file},      {"ca_dir", &TlsOptions::ca_directory},
+      {"key", &TlsOptions::key_file},    {"cert", &TlsOptions::certificate_file},
+      {"sni", &TlsOptions::server_name}, {"sentinel_sni", &TlsOptions::sentinel_server_name}};
+  for (const Parameter& parameter : kParameters) {
+    if (name != parameter.name) continue;
+    if (value.empty()) return wrong("the parameter " + std::string{name} + " is empty", how);
+    tls.*parameter.field = std::move(value);
+    return {};
+  }
+  return wrong(
+      "after '?' only ca, ca_dir, cert, key, sni, sentinel_sni, tls_min and "
+      "insecure_skip_verification may come, each as name=value, with '&' between them",
+      how);
+}
+
+// Also reads "?" with nothing behind it, and no '?' at all.
+Result<TlsOptions> parse_tls(const Parts& parts, std::string_view how) {
+  TlsOptions tls;
+  std::set<std::string_view> seen;
+  for (std::string_view rest = parts.query; !rest.empty();) {
+    const std::size_t end = rest.find('&');
+    const std::string_view pair = rest.substr(0, end);
+    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+    const std::size_t equals = pair.find('=');
+    const std::string_view name = pair.substr(0, equals);
+    const std::string_view text =
+        equals == std::string_view::npos ? std::string_view{} : pair.substr(equals + 1);
+    auto value = percent_decode(text, "parameters", how);
+    if (!value) return value.error();
+    if (auto set = set_tls_parameter(tls, name, std::move(*value), how); !set) return set.error();
+    if (!seen.insert(name).second) {
+      return wrong("the parameter " + std::string{name} + " is given twice", how);
+    }
+  }
+  return tls;
+}
+
+// What may come after the '?' of a server's or Sentinels' URL.
+Result<void> parse_query(const Parts& parts, bool is_tls, std::string_view how,
+                         RedisOptions& options) {
+  if (!is_tls) {
+    if (!parts.has_query) return {};
+    return wrong("nothing may come after a '?' (TLS has the schemes rediss and rediss+sentinel)",
+                 how);
+  }
+  auto tls = parse_tls(parts, how);
+  if (!tls) return tls.error();
+  options.tls = std::move(*tls);
+  return {};
+}
+
 Result<RedisOptions> finish(RedisOptions options) {
   if (auto checked = validate(options); !checked) return checked.error();
   return options;
 }
 
-Result<RedisOptions> parse_server(std::string_view rest) {
-  const auto parts = split(rest, kHowServer);
+Result<RedisOptions> parse_server(std::string_view rest, bool is_tls) {
+  const std::string_view how = is_tls ? kHowServerTls : kHowServer;
+  const auto parts = split(rest, how);
   if (!parts) return parts.error();
-  if (parts->has_query) return wrong("nothing may come after a '?'", kHowServer);
   RedisOptions options;
-  auto credentials = parse_user_info(*parts, kHowServer);
+  if (auto read = parse_query(*parts, is_tls, how, options); !read) return read.error();
+  auto credentials = parse_user_info(*parts, how);
   if (!credentials) return credentials.error();
   options.credentials = std::move(*credentials);
   if (parts->authority.find(',') != std::string_view::npos) {
-    return wrong("there is more than one host; for Sentinels use redis+sentinel://", kHowServer);
+    return wrong(
+        "there is more than one host; for Sentinels use redis+sentinel:// or rediss+sentinel://",
+        how);
   }
-  auto endpoint = parse_host(parts->authority, kRedisPort, "the server", kHowServer);
+  auto endpoint = parse_host(parts->authority, kRedisPort, "the server", how);
   if (!endpoint) return endpoint.error();
   options.server = std::move(*endpoint);
   const auto path = parts->path.empty() ? parts->path : parts->path.substr(1);
-  const auto database = parse_database(path, kHowServer);
+  const auto database = parse_database(path, how);
   if (!database) return database.error();
   options.database = *database;
   return finish(std::move(options));
 }
 
-Result<RedisOptions> parse_sentinels(std::string_view rest) {
-  const auto parts = split(rest, kHowSentinel);
+Result<RedisOptions> parse_sentinels(std::string_view rest, bool is_tls) {
+  const std::string_view how = is_tls ? kHowSentinelTls : kHowSentinel;
+  const auto parts = split(rest, how);
   if (!parts) return parts.error();
-  if (parts->has_query) return wrong("nothing may come after a '?'", kHowSentinel);
   RedisOptions options;
-  auto credentials = parse_user_info(*parts, kHowSentinel);
+  if (auto read = parse_query(*parts, is_tls, how, options); !read) return read.error();
+  auto credentials = parse_user_info(*parts, how);
   if (!credentials) return credentials.error();
   options.credentials = std::move(*credentials);
   std::string_view hosts = parts->authority;
   for (std::size_t number = 1;; ++number) {
     const auto comma = hosts.find(',');
     auto endpoint = parse_host(hosts.substr(0, comma), kSentinelPort,
-                               "Sentinel " + std::to_string(number), kHowSentinel);
+                               "Sentinel " + std::to_string(number), how);
     if (!endpoint) return endpoint.error();
     options.sentinels.push_back(std::move(*endpoint));
     if (comma == std::string_view::npos) break;
@@ -223,12 +302,12 @@ Result<RedisOptions> parse_sentinels(std::string_view rest) {
   }
   const auto path = parts->path.empty() ? parts->path : parts->path.substr(1);
   const auto slash = path.find('/');
-  auto name = percent_decode(path.substr(0, slash), "master name", kHowSentinel);
+  auto name = percent_decode(path.substr(0, slash), "master name", how);
   if (!name) return name.error();
-  if (name->empty()) return wrong("the master's name is missing after the hosts", kHowSentinel);
+  if (name->empty()) return wrong("the master's name is missing after the hosts", how);
   options.master_name = std::move(*name);
   const auto database =
-      parse_database(slash == std::string_view::npos ? "" : path.substr(slash + 1), kHowSentinel);
+      parse_database(slash == std::string_view::npos ? "" : path.substr(slash + 1), how);
   if (!database) return database.error();
   options.database = *database;
   return finish(std::move(options));
@@ -261,18 +340,18 @@ Result<RedisOptions> parse_unix(std::string_view rest) {
 }  // namespace
 
 Result<RedisOptions> parse_url(std::string_view url) {
-  constexpr std::string_view kSchemes = "use redis://, redis+sentinel:// or unix://";
+  constexpr std::string_view kSchemes =
+      "use redis://, redis+sentinel:// or unix://, with TLS rediss:// or rediss+sentinel://";
   const auto colon = url.find("://");
   if (colon == std::string_view::npos) return wrong("the scheme is missing", kSchemes);
   std::string scheme{url.substr(0, colon)};
   for (char& c : scheme) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
   const std::string_view rest = url.substr(colon + 3);
-  if (scheme == "redis") return parse_server(rest);
-  if (scheme == "redis+sentinel") return parse_sentinels(rest);
+  if (scheme == "redis") return parse_server(rest, false);
+  if (scheme == "rediss") return parse_server(rest, true);
+  if (scheme == "redis+sentinel") return parse_sentinels(rest, false);
+  if (scheme == "rediss+sentinel") return parse_sentinels(rest, true);
   if (scheme == "unix") return parse_unix(rest);
-  if (scheme == "rediss" || scheme == "rediss+sentinel") {
-    return wrong("TLS is not supported yet", kSchemes);
-  }
   return wrong("the scheme is unknown", kSchemes);
 }
 

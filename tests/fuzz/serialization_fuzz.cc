@@ -4,7 +4,7 @@
 //
 //   cmake -B build/fuzz -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DTIERCEL_BUILD_FUZZERS=ON
 //   cmake --build build/fuzz --target serialization_fuzz
-//   mkdir -p corpus && build/fuzz/tests/serialization/serialization_fuzz -max_total_time=60 corpus
+//   mkdir -p corpus && build/fuzz/tests/fuzz/serialization_fuzz -max_total_time=60 corpus
 //   tests/golden
 
 #include <cstdint>

@@ -16,6 +16,7 @@
 #include "support/child_process.h"
 #include "support/poll_until.h"
 #include "support/redis_server.h"
+#include "support/test_certificates.h"
 
 namespace tiercel::testing {
 namespace {
@@ -29,8 +30,10 @@ using ::testing::Not;
 
 class Shell {
  public:
-  explicit Shell(std::vector<std::string> options = {}) {
+  // Patient, unless told otherwise: only what the machine's load cannot decide is tested.
+  explicit Shell(std::vector<std::string> options = {}, std::string_view timeout_ms = "60000") {
     options.insert(options.begin(), "shell");
+    options.insert(options.end(), {"--timeout-ms", std::string{timeout_ms}});
     process_ = ChildProcess::start({.executable = TIERCEL_TOOL, .arguments = std::move(options)});
   }
 
@@ -240,6 +243,7 @@ TEST(ShellOptions, WrongOnesAreOneClearLineAndANonZeroExit) {
       {{"shell", "--url", "http://127.0.0.1"}, "URL"},
       {{"shell", "--url", "redis://:sesame@127.0.0.1:notaport/0"}, "URL"},
       {{"shell", "--url", "redis+sentinel://127.0.0.1:1"}, "URL"},
+      {{"shell", "--url", "rediss://:sesame@127.0.0.1?ca=/nowhere.pem"}, "/nowhere.pem"},
       {{"shell", "--nonsense"}, "--nonsense"},
       {{"shell", "extra"}, "extra"},
       {{}, "subcommand"},
@@ -298,6 +302,22 @@ TEST(ShellWithRedis, TwoShellsSeeEachOthersWrites) {
   EXPECT_EQ(elsewhere.ask_text("get k"), R"({"op":"get","key":"k","found":false})");
 }
 
+TEST(ShellWithRedis, SpeaksTls) {
+  const TestAuthority authority;
+  const CertificateFiles files = authority.issue();
+  const auto server =
+      RedisServer::start({.tls = RedisTls{authority.file(), files.certificate, files.key}});
+  Shell shell{{"--url", server->url() + "?ca=" + authority.file()}};
+  ASSERT_TRUE(wait_until_held(shell));
+  ASSERT_TRUE(shell.ask("set k v").value("ok", false));
+  EXPECT_EQ(shell.ask("get k")["value"], "v");
+
+  Shell distrustful{{"--url", server->url(), "--log-level", "error"}};  // By the system's CAs.
+  const Json refused = distrustful.ask("get k");
+  EXPECT_EQ(refused["error"], "invalid_argument") << refused;
+  EXPECT_THAT(refused["message"].get<std::string>(), HasSubstr("CN=Test CA"));
+}
+
 TEST(ShellWithRedis, TheLeaseSaysWhoVouches) {
   const auto server = RedisServer::start();
   Shell shell{{"--url", server->url(), "--lease-ms", "60000"}};
@@ -313,7 +333,7 @@ TEST(ShellWithRedis, TheLeaseSaysWhoVouches) {
 TEST(ShellWithRedis, AServerThatIsDownIsAnErrorUntilItIsUp) {
   const auto server = RedisServer::start();
   server->kill();
-  Shell shell{{"--url", server->url(), "--log-level", "error"}};
+  Shell shell{{"--url", server->url(), "--log-level", "error"}, "500"};
   const Json get = shell.ask("get k");
   EXPECT_EQ(get["op"], "get");
   EXPECT_EQ(get["key"], "k");

@@ -3,7 +3,7 @@
 #include <thread>
 
 #include "client_fixture.h"
-#include "fake_server.h"
+#include "support/fake_server.h"
 #include "support/redis_server.h"
 #include "support/tcp_proxy.h"
 

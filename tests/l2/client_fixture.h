@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/fake_server.h"
 #include "support/poll_until.h"
 #include "tiercel/base/mutex.h"
 #include "tiercel/l2/client.h"
@@ -21,6 +22,7 @@
 namespace tiercel::l2 {
 
 using namespace std::chrono_literals;
+using tiercel::testing::FakeServer;
 using tiercel::testing::poll_until;
 
 struct Observed {
@@ -42,6 +44,11 @@ struct Observed {
 
 class RecordingObserver final : public LinkObserver {
  public:
+  // While no client knows it.
+  void forget() {
+    MutexLock lock{mutex_};
+    seen_ = {};
+  }
   [[nodiscard]] Observed seen() const {
     MutexLock lock{mutex_};
     return seen_;
@@ -149,6 +156,7 @@ class ClientTest : public ::testing::Test {
   }
   void open(RedisOptions options, std::string channel = {}) {
     client_.reset();
+    observer_.forget();  // close() does not tell it that the links are down.
     ClientConfig config;
     config.redis = std::move(options);
     config.channel = std::move(channel);
@@ -185,8 +193,14 @@ class ClientTest : public ::testing::Test {
     return reply->is_integer() ? std::to_string(reply->integer) : reply->text;
   }
 
+  // Returns when it is on its way: the client may go after that.
   void ping(const std::string& token) {
-    loop_.post([this, token] { client_->stream_ping(token); });
+    const auto sent = std::make_shared<std::promise<void>>();
+    loop_.post([this, token, sent] {
+      client_->stream_ping(token);
+      sent->set_value();
+    });
+    EXPECT_EQ(sent->get_future().wait_for(kPatience), std::future_status::ready);
   }
 
   template <typename Predicate>

@@ -4,7 +4,8 @@
 #include <thread>
 
 #include "client_fixture.h"
-#include "fake_server.h"
+#include "fake_sentinel.h"
+#include "support/fake_server.h"
 #include "support/redis_server.h"
 
 namespace tiercel::l2 {
@@ -12,15 +13,6 @@ namespace {
 
 using tiercel::testing::RedisServer;
 using tiercel::testing::SentinelSetup;
-
-std::string sentinel_url(const std::vector<std::uint16_t>& ports, const std::string& name) {
-  std::string url = "redis+sentinel://";
-  for (const std::uint16_t port : ports) {
-    if (url.back() != '/') url += ',';
-    url += "127.0.0.1:" + std::to_string(port);
-  }
-  return url + "/" + name;
-}
 
 TEST_F(ClientTest, FollowsAFailover) {
   const auto setup = SentinelSetup::start();
@@ -90,6 +82,8 @@ TEST_F(ClientTest, NamesTheMasterThatNoSentinelKnows) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument) << refused.error().to_string();
   EXPECT_NE(refused.error().message.find("'nobody'"), std::string::npos);
+  EXPECT_NE(refused.error().message.find("it knows 'mymaster'"), std::string::npos)
+      << refused.error().message;
   for (const std::uint16_t port : setup->sentinel_ports()) {
     EXPECT_NE(refused.error().message.find(":" + std::to_string(port)), std::string::npos)
         << refused.error().message;
@@ -224,6 +218,133 @@ TEST_F(ClientTest, MovesToTheMasterThatIsAnnounced) {
   EXPECT_EQ(client_->stats().master_changes, 1u);
   EXPECT_EQ(observer_.seen().data_downs, 1);
   EXPECT_EQ(observer_.seen().stream_downs, 1);
+}
+
+// ----- real Sentinels, real faults (CHAOS 12, 13, 22)
+
+TEST_F(ClientTest, LearnsTheOthersFromOneSentinelAndFollowsWithoutIt) {
+  const auto setup = SentinelSetup::start();
+  // By a name that is not the one under which the others know it: it is still one of three.
+  open("redis+sentinel://localhost:" + std::to_string(setup->sentinel_ports()[0]) + "/mymaster");
+  ASSERT_TRUE(call(Retry::kIfNotSent, {"SET", "k", "v"}));
+  const auto all_subscribed = [&] {
+    const auto statuses = client_->sentinels();
+    return statuses.size() == 3 &&
+           std::all_of(statuses.begin(), statuses.end(),
+                       [](const SentinelStatus& status) { return status.is_subscribed; });
+  };
+  ASSERT_TRUE(poll_until(all_subscribed));
+  setup->sentinel(0).kill();
+  setup->server(0).kill();
+  const auto resumed = call(Retry::kIfNotSent, {"SET", "k", "after"}, 120s);
+  ASSERT_TRUE(resumed) << resumed.error().to_string();
+  EXPECT_EQ(client_->sentinels().size(), 3u);
+}
+
+TEST_F(ClientTest, FollowsTheElectionAheadOfTheAnnouncement) {
+  const auto setup = SentinelSetup::start();
+  open(setup->url());
+  ASSERT_TRUE(call(Retry::kIfNotSent, {"SET", "k", "v"}));
+  ASSERT_TRUE(poll_until([&] {
+    const auto statuses = client_->sentinels();
+    return std::all_of(statuses.begin(), statuses.end(),
+                       [](const SentinelStatus& status) { return status.is_subscribed; });
+  }));
+  setup->server(0).kill();
+  ASSERT_TRUE(call(Retry::kIfNotSent, {"SET", "k", "w"}, 120s));
+  EXPECT_NE(log().find("promotes 127.0.0.1:"), std::string::npos) << log();
+  const int master = setup->wait_for_new_master(0);
+  ASSERT_GT(master, 0);
+  EXPECT_TRUE(observe([&](const Observed& seen) {
+    return seen.is_data_up &&
+           seen.data_server.endpoint.port == setup->server(static_cast<std::size_t>(master)).port();
+  }));
+}
+
+TEST_F(ClientTest, AMasterThatHangsAWhileIsWaitedFor) {
+  const auto setup = SentinelSetup::start({.replicas = 1, .down_after = 60s});
+  open(setup->url(), "news");
+  ASSERT_TRUE(call(Retry::kIfNotSent, {"SET", "k", "v"}));
+  ASSERT_TRUE(wait_stream_up());
+  setup->server(0).stop_process();
+  const Pending hasty = send(Retry::kSafe, {"GET", "k"}, 300ms);
+  const Pending write = send(Retry::kIfNotSent, {"SET", "k", "w"});
+  const Pending read = send(Retry::kSafe, {"GET", "k"});
+  EXPECT_EQ(hasty.get().error().code, ErrorCode::kUnavailable);
+  setup->server(0).continue_process();
+  EXPECT_TRUE(write.get());
+  EXPECT_EQ(read.get()->text, "w");
+  ASSERT_TRUE(call(Retry::kIfNotSent, {"PUBLISH", "news", "x"}));
+  ASSERT_TRUE(observe([](const Observed& seen) { return !seen.messages.empty(); }));
+  EXPECT_EQ(observer_.seen().data_downs, 0);
+  EXPECT_EQ(observer_.seen().stream_downs, 0);
+}
+
+TEST_F(ClientTest, SentinelsAndReplicasMayDieWhileTheMasterLives) {
+  const auto setup = SentinelSetup::start();
+  open(setup->url(), "news");
+  ASSERT_TRUE(call(Retry::kIfNotSent, {"SET", "k", "0"}));
+  ASSERT_TRUE(wait_stream_up());
+  const auto goes_on = [&] { return call(Retry::kIfNotSent, {"INCR", "k"}).has_value(); };
+  setup->sentinel(0).stop_process();
+  EXPECT_TRUE(goes_on());
+  setup->server(1).kill();  // A replica.
+  EXPECT_TRUE(goes_on());
+  setup->sentinel(1).kill();
+  setup->sentinel(2).kill();
+  EXPECT_TRUE(goes_on());
+  // The mode is reported.
+  ASSERT_TRUE(poll_until([&] {
+    const auto statuses = client_->sentinels();
+    return statuses[1].trouble && statuses[2].trouble && !statuses[1].is_subscribed;
+  }));
+  // And left, when they are back.
+  setup->sentinel(0).continue_process();
+  setup->sentinel(1).restart();
+  ASSERT_TRUE(poll_until([&] { return client_->sentinels()[1].is_subscribed; }, kPatience));
+  ASSERT_TRUE(poll_until([&] { return !client_->sentinels()[1].trouble; }, kPatience));
+  const auto seen = observer_.seen();
+  EXPECT_EQ(seen.data_downs, 0);
+  EXPECT_EQ(seen.stream_downs, 0);
+}
+
+TEST_F(ClientTest, FollowsHostNamesThatSentinelsAnnounce) {
+  const auto master = RedisServer::start();
+  const auto sentinel = RedisServer::start(
+      {.sentinel = true,
+       .config = {"sentinel resolve-hostnames yes", "sentinel announce-hostnames yes",
+                  "sentinel monitor mymaster localhost " + std::to_string(master->port()) + " 1"}});
+  open(sentinel_url({sentinel->port()}, "mymaster"));
+  ASSERT_TRUE(wait_data_up());
+  EXPECT_EQ(observer_.seen().data_server.endpoint.to_string(),
+            "localhost:" + std::to_string(master->port()));
+  // Looked up again for each connection.
+  EXPECT_NE(master->command({"CLIENT", "KILL", "TYPE", "normal"}), "0");
+  ASSERT_TRUE(observe([](const Observed& seen) { return seen.data_ups == 2; }));
+}
+
+TEST_F(ClientTest, MakesDoWithWhatASentinelsAclPermits) {
+  const auto master = RedisServer::start();
+  const auto sentinel = RedisServer::start(
+      {.sentinel = true,
+       .config = {"sentinel monitor mymaster 127.0.0.1 " + std::to_string(master->port()) + " 1",
+                  "user tiercel on >sesame resetchannels &+switch-master -@all +auth +subscribe "
+                  "+sentinel|master +sentinel|get-master-addr-by-name",
+                  "user stranger on >sesame resetchannels -@all +auth"}});
+  auto options = options_for(sentinel_url({sentinel->port()}, "mymaster"));
+  options.sentinel_credentials = {"tiercel", "sesame"};
+  open(options);
+  ASSERT_TRUE(wait_data_up());
+  ASSERT_TRUE(poll_until([&] { return client_->sentinels()[0].is_subscribed; }));
+  EXPECT_FALSE(client_->sentinels()[0].trouble);
+
+  options.sentinel_credentials = {"stranger", "sesame"};
+  open(options);
+  const auto refused = call(Retry::kSafe, {"GET", "k"});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_NE(refused.error().message.find("+sentinel"), std::string::npos)
+      << refused.error().message;
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 #include <thread>
 
 #include "client_fixture.h"
-#include "fake_server.h"
+#include "support/fake_server.h"
 #include "support/redis_server.h"
 #include "support/tcp_proxy.h"
 
@@ -53,6 +53,24 @@ TEST_F(ClientTest, ReportsAKilledSubscriptionAndComesBack) {
   ASSERT_TRUE(observe([](const Observed& seen) { return seen.messages.size() == 1; }));
   EXPECT_EQ(observer_.seen().data_downs, 0);  // D is another connection.
   EXPECT_EQ(observer_.seen().out_of_order, 0);
+}
+
+TEST_F(ClientTest, ADataConnectionThatIsKilledLeavesTheStreamAlone) {
+  const auto server = RedisServer::start();
+  open(server->url(), "news");
+  ASSERT_TRUE(wait_stream_up());
+  for (int round = 1; round <= 3; ++round) {
+    ASSERT_TRUE(wait_data_up());
+    const auto id = call(Retry::kSafe, {"CLIENT", "ID"});
+    ASSERT_TRUE(id) << id.error().to_string();
+    EXPECT_EQ(server->command({"CLIENT", "KILL", "ID", std::to_string(id->integer)}), "1");
+    EXPECT_EQ(text_of({"ECHO", "reads go on"}), "reads go on");
+    ASSERT_TRUE(observe([&](const Observed& seen) { return seen.data_ups == round + 1; }));
+    EXPECT_EQ(server->command({"PUBLISH", "news", std::to_string(round)}), "1");
+  }
+  ASSERT_TRUE(observe([](const Observed& seen) { return seen.messages.size() == 3; }));
+  EXPECT_EQ(observer_.seen().stream_downs, 0);
+  EXPECT_EQ(observer_.seen().data_downs, 3);
 }
 
 TEST_F(ClientTest, RedialsTheStreamOnRequest) {

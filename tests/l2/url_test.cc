@@ -69,6 +69,41 @@ TEST(ParseUrl, ReadsUnixSockets) {
   EXPECT_EQ(full->database, 3u);
 }
 
+TEST(ParseUrl, ReadsTls) {
+  const auto plain = parse_url("RedisS://:pw@localhost");
+  ASSERT_TRUE(plain) << plain.error().to_string();
+  EXPECT_EQ(plain->server, (Endpoint{"localhost", 6379, {}}));
+  ASSERT_TRUE(plain->tls);
+  EXPECT_EQ(plain->tls->ca_file + plain->tls->ca_directory + plain->tls->server_name, "");
+  EXPECT_EQ(plain->tls->version_min, TlsVersion::k1_2);
+  EXPECT_FALSE(plain->tls->insecure_skip_verification);
+  EXPECT_FALSE(parse_url("redis://localhost")->tls);
+
+  const auto full = parse_url(
+      "rediss://u:p@h:1/2?ca=/a%26b/%C3%A4.pem&ca_dir=dir&cert=c+d&key=e=f&sni=n&tls_min=1.3&"
+      "insecure_skip_verification=true");
+  ASSERT_TRUE(full) << full.error().to_string();
+  EXPECT_EQ(full->server, (Endpoint{"h", 1, {}}));
+  EXPECT_EQ(full->database, 2u);
+  EXPECT_EQ(full->tls->ca_file, "/a&b/\xC3\xA4.pem");
+  EXPECT_EQ(full->tls->ca_directory, "dir");
+  EXPECT_EQ(full->tls->certificate_file, "c+d");
+  EXPECT_EQ(full->tls->key_file, "e=f");
+  EXPECT_EQ(full->tls->server_name, "n");
+  EXPECT_EQ(full->tls->version_min, TlsVersion::k1_3);
+  EXPECT_TRUE(full->tls->insecure_skip_verification);
+  EXPECT_TRUE(full->tls->key_passphrase.empty());
+
+  const auto sentinels = parse_url("rediss+sentinel://a,b:2/m/3?sni=redis.x&sentinel_sni=s.x");
+  ASSERT_TRUE(sentinels) << sentinels.error().to_string();
+  ASSERT_EQ(sentinels->sentinels.size(), 2u);
+  EXPECT_EQ(sentinels->sentinels[0].port, 26379);
+  EXPECT_EQ(sentinels->database, 3u);
+  EXPECT_EQ(sentinels->tls->server_name, "redis.x");
+  EXPECT_EQ(sentinels->tls->sentinel_server_name, "s.x");
+  EXPECT_TRUE(parse_url("rediss://h?"));
+}
+
 struct BadUrl {
   const char* url;
   const char* said;  // Part of the message.
@@ -90,7 +125,19 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         BadUrl{"", "scheme is missing"}, BadUrl{"localhost:6379", "scheme is missing"},
         BadUrl{"redis:/localhost", "scheme is missing"},
-        BadUrl{"http://localhost", "scheme is unknown"}, BadUrl{"rediss://h", "TLS"},
+        BadUrl{"http://localhost", "scheme is unknown"}, BadUrl{"redis://h?ca=/x", "rediss"},
+        BadUrl{"redis+sentinel://h/m?ca=/x", "rediss"}, BadUrl{"unix:///a?ca=/x", "db=N"},
+        BadUrl{"rediss://h?ca", "ca is empty"}, BadUrl{"rediss://h?ca=", "ca is empty"},
+        BadUrl{"rediss://h?sni=a&sni=b", "sni is given twice"}, BadUrl{"rediss://h?x=y", "only ca"},
+        BadUrl{"rediss://h?ca=a&&key=b", "only ca"}, BadUrl{"rediss://h?ca=%2", "hex digits"},
+        BadUrl{"rediss://h?key_passphrase=x", "only ca"},
+        BadUrl{"rediss://h?tls_min=1.1", "1.2 or 1.3"},
+        BadUrl{"rediss://h?insecure_skip_verification", "true or false"},
+        BadUrl{"rediss://h?insecure_skip_verification=1", "true or false"},
+        BadUrl{"rediss://h?cert=/x", "key_file"}, BadUrl{"rediss://h?key=/x", "certificate_file"},
+        BadUrl{"rediss://h?sentinel_sni=x", "sentinel_server_name"},
+        BadUrl{"rediss://h?ca=a%00b", "zero byte"}, BadUrl{"rediss://h1,h2", "rediss+sentinel"},
+        BadUrl{"rediss+sentinel://h1", "master's name"}, BadUrl{"rediss+unix:///x", "unknown"},
         BadUrl{"redis://", "host of the server is missing"},
         BadUrl{"redis:///0", "host of the server is missing"},
         BadUrl{"redis://:6379", "host of the server is missing"},
@@ -126,13 +173,30 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(ParseUrl, NeverRepeatsThePassword) {
   // All are wrong, most because a character of the password was not escaped.
-  for (const std::string_view url :
-       {"redis://user:hunter2/x@host", "redis://user:hunter2?x@host", "redis://user:hunter2#x@host",
-        "redis://user:hunter2@x@host", "redis://:hunter2%@host", "redis://:hunter2@ho st",
-        "redis://user:hunter2", "redis://hunter2/x@host/0", "redis+sentinel://u:hunter2@h:x/m",
-        "unix://u:hunter2@path", "redis://hunter2@host", "redis://u:hunter2@host:hunter2",
-        "redis://u:hunter2@host/hunter2", "hunter2://h", "redis+sentinel://h,u:hunter2/m/a@b",
-        "redis+sentinel://a,u:hunter2@b/m,x?y"}) {
+  for (const std::string_view url : {"redis://user:hunter2/x@host",
+                                     "redis://user:hunter2?x@host",
+                                     "redis://user:hunter2#x@host",
+                                     "redis://user:hunter2@x@host",
+                                     "redis://:hunter2%@host",
+                                     "redis://:hunter2@ho st",
+                                     "redis://user:hunter2",
+                                     "redis://hunter2/x@host/0",
+                                     "redis+sentinel://u:hunter2@h:x/m",
+                                     "unix://u:hunter2@path",
+                                     "redis://hunter2@host",
+                                     "redis://u:hunter2@host:hunter2",
+                                     "redis://u:hunter2@host/hunter2",
+                                     "hunter2://h",
+                                     "redis+sentinel://h,u:hunter2/m/a@b",
+                                     "redis+sentinel://a,u:hunter2@b/m,x?y",
+                                     "rediss://u:p@h?hunter2",
+                                     "rediss://u:p@h?hunter2=x",
+                                     "rediss://u:p@h?tls_min=hunter2",
+                                     "rediss://u:p@h?insecure_skip_verification=hunter2",
+                                     "rediss://u:p?hunter2@h",
+                                     "rediss://u:p@h?key=%hunter2",
+                                     "rediss://u:p@h?cert=hunter2",
+                                     "rediss://u:p@h?sni=hunter2&sni=hunter2"}) {
     const auto options = parse_url(url);
     ASSERT_FALSE(options) << url;
     EXPECT_EQ(options.error().to_string().find("hunter2"), std::string::npos)
@@ -183,6 +247,18 @@ TEST(Validate, NamesTheFieldThatIsWrong) {
     o.master_name = "m";
   });
   expect_refused("credentials.password", [](auto& o) { o.credentials.username = "u"; });
+  expect_refused("tls: not over a Unix", [](auto& o) {
+    o.server = Endpoint{{}, 0, "/x"};
+    o.tls.emplace();
+  });
+  expect_refused("tls.key_file", [](auto& o) { o.tls = TlsOptions{.certificate_file = "c"}; });
+  expect_refused("tls.certificate_file", [](auto& o) { o.tls = TlsOptions{.key_file = "k"}; });
+  expect_refused("tls.key_passphrase", [](auto& o) { o.tls = TlsOptions{.key_passphrase = "p"}; });
+  expect_refused("tls.ca_file", [](auto& o) { o.tls = TlsOptions{.ca_file = std::string(1, 0)}; });
+  expect_refused("tls.server_name",
+                 [](auto& o) { o.tls = TlsOptions{.server_name = std::string(254, 'a')}; });
+  expect_refused("tls.sentinel_server_name",
+                 [](auto& o) { o.tls = TlsOptions{.sentinel_server_name = "s"}; });
   expect_refused("connect_timeout", [](auto& o) { o.connect_timeout = 0ms; });
   expect_refused("connect_timeout", [](auto& o) { o.connect_timeout = 60'001ms; });
   expect_refused("response_timeout", [](auto& o) { o.response_timeout = 9ms; });

@@ -16,6 +16,7 @@
 #include <sstream>
 #include <string_view>
 #include <thread>
+#include <utility>
 
 #include "support/blocking_redis.h"
 #include "support/guarded_process.h"
@@ -83,6 +84,7 @@ struct RedisServer::State {
   [[nodiscard]] std::string file(const char* name) const { return folder + "/" + name; }
   [[nodiscard]] std::string unix_path() const { return file("redis.sock"); }
 
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> port_settings() const;
   void write_sentinel_config() const;
   [[nodiscard]] std::vector<std::string> command_line(
       const std::vector<std::string>& extra_arguments) const;
@@ -92,10 +94,23 @@ struct RedisServer::State {
   [[nodiscard]] std::string log_tail() const;
 };
 
+// Pairs of a setting and its value, for the command line and a configuration file alike.
+std::vector<std::pair<std::string, std::string>> RedisServer::State::port_settings() const {
+  if (!options.tls) return {{"port", std::to_string(port)}};
+  return {{"port", "0"},
+          {"tls-port", std::to_string(port)},
+          {"tls-ca-cert-file", options.tls->ca_file},
+          {"tls-cert-file", options.tls->certificate_file},
+          {"tls-key-file", options.tls->key_file},
+          {"tls-auth-clients", options.tls->client_certificates},
+          {"tls-replication", "yes"}};
+}
+
 void RedisServer::State::write_sentinel_config() const {
   std::ofstream out{file("sentinel.conf"), std::ios::trunc};
-  out << "port " << port << "\nbind 127.0.0.1\nunixsocket \"" << unix_path() << "\"\ndir \""
-      << folder << "\"\nlogfile \"" << file("redis.log") << "\"\ndaemonize no\n"
+  for (const auto& [setting, value] : port_settings()) out << setting << ' ' << value << '\n';
+  out << "bind 127.0.0.1\nunixsocket \"" << unix_path() << "\"\ndir \"" << folder
+      << "\"\nlogfile \"" << file("redis.log") << "\"\ndaemonize no\n"
       << "enable-debug-command yes\nsentinel resolve-hostnames no\n";
   for (const std::string& line : options.config) out << line << '\n';
   out.close();
@@ -106,8 +121,6 @@ std::vector<std::string> RedisServer::State::command_line(
     const std::vector<std::string>& extra_arguments) const {
   if (options.sentinel) return {kBinary, file("sentinel.conf"), "--sentinel"};
   std::vector<std::string> words{kBinary,
-                                 "--port",
-                                 std::to_string(port),
                                  "--bind",
                                  "127.0.0.1",
                                  "--unixsocket",
@@ -126,6 +139,9 @@ std::vector<std::string> RedisServer::State::command_line(
                                  "yes",
                                  "--repl-diskless-sync-delay",
                                  "0"};
+  for (const auto& [setting, value] : port_settings()) {
+    words.insert(words.end(), {"--" + setting, value});
+  }
   words.insert(words.end(), options.arguments.begin(), options.arguments.end());
   words.insert(words.end(), extra_arguments.begin(), extra_arguments.end());
   return words;
@@ -236,7 +252,9 @@ RedisServer::~RedisServer() = default;
 
 std::uint16_t RedisServer::port() const noexcept { return state_->port; }
 std::string RedisServer::endpoint() const { return "127.0.0.1:" + std::to_string(state_->port); }
-std::string RedisServer::url() const { return "redis://" + endpoint(); }
+std::string RedisServer::url() const {
+  return (state_->options.tls ? "rediss://" : "redis://") + endpoint();
+}
 std::string RedisServer::unix_path() const { return state_->unix_path(); }
 std::string RedisServer::folder() const { return state_->folder; }
 int RedisServer::pid() const noexcept { return state_->process->pid(); }

@@ -16,15 +16,26 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace tiercel::testing {
 
+// The port, then, speaks nothing but TLS; the Unix socket stays plain. So do the links between
+// servers and Sentinels: they show the same certificate and check by the same CA, not the names.
+struct RedisTls {
+  std::string ca_file{};
+  std::string certificate_file{};
+  std::string key_file{};
+  std::string client_certificates = "no";  // Wanted: "yes", "no" or "optional".
+};
+
 struct RedisServerOptions {
   std::vector<std::string> arguments{};  // e.g. {"--requirepass", "secret"}
   std::uint16_t port = 0;                // 0: a free one.
   std::string folder{};  // Empty: a fresh temporary one. Else it must exist; it stays.
+  std::optional<RedisTls> tls{};
 
   // A Sentinel instead of a server. `config` are lines of its configuration file, which the first
   // start writes; `arguments` is not used then.
@@ -48,7 +59,7 @@ class RedisServer {
 
   [[nodiscard]] std::uint16_t port() const noexcept;
   [[nodiscard]] std::string endpoint() const;   // "127.0.0.1:PORT"
-  [[nodiscard]] std::string url() const;        // "redis://127.0.0.1:PORT"
+  [[nodiscard]] std::string url() const;        // "redis://127.0.0.1:PORT", rediss with TLS
   [[nodiscard]] std::string unix_path() const;  // Its Unix socket.
   [[nodiscard]] std::string folder() const;
   [[nodiscard]] int pid() const noexcept;  // 0 while it is not running.
@@ -85,6 +96,7 @@ struct SentinelSetupOptions {
   bool fast_periods = true;
   // For each server. No passwords: the setup itself talks to the servers without one.
   std::vector<std::string> server_arguments{};
+  std::optional<RedisTls> tls{};  // For servers and Sentinels.
 };
 
 // A master, replicas and Sentinels, wired and in health: every Sentinel knows every replica and
@@ -95,7 +107,7 @@ class SentinelSetup {
   static std::unique_ptr<SentinelSetup> start(SentinelSetupOptions options = {});
   ~SentinelSetup();
 
-  [[nodiscard]] std::string url() const;  // "redis+sentinel://127.0.0.1:P1,…/mymaster"
+  [[nodiscard]] std::string url() const;  // "redis+sentinel://127.0.0.1:P1,…/mymaster", or rediss+…
   [[nodiscard]] std::vector<std::uint16_t> sentinel_ports() const;
   [[nodiscard]] std::string master_name() const;
 

@@ -57,12 +57,13 @@ struct SentinelSetup::State {
 };
 
 void SentinelSetup::State::start_servers() {
-  servers.push_back(RedisServer::start({.arguments = options.server_arguments}));
+  servers.push_back(
+      RedisServer::start({.arguments = options.server_arguments, .tls = options.tls}));
   const std::string master_port = std::to_string(servers.front()->port());
   for (int i = 0; i < options.replicas; ++i) {
     auto arguments = options.server_arguments;
     arguments.insert(arguments.end(), {"--replicaof", "127.0.0.1", master_port});
-    servers.push_back(RedisServer::start({.arguments = std::move(arguments)}));
+    servers.push_back(RedisServer::start({.arguments = std::move(arguments), .tls = options.tls}));
   }
   // Before the Sentinels start: they look at a server closely only every ten seconds by default.
   const bool up = poll_until(
@@ -80,6 +81,7 @@ void SentinelSetup::State::start_sentinels() {
   const std::string& name = options.master_name;
   RedisServerOptions sentinel;
   sentinel.sentinel = true;
+  sentinel.tls = options.tls;
   sentinel.config = {
       "sentinel monitor " + name + " 127.0.0.1 " + std::to_string(servers.front()->port()) + " " +
           std::to_string(options.sentinels / 2 + 1),
@@ -154,7 +156,7 @@ SentinelSetup::~SentinelSetup() {
 }
 
 std::string SentinelSetup::url() const {
-  std::string url = "redis+sentinel://";
+  std::string url = state_->options.tls ? "rediss+sentinel://" : "redis+sentinel://";
   for (std::size_t i = 0; i < state_->sentinels.size(); ++i) {
     if (i > 0) url += ',';
     url += state_->sentinels[i]->endpoint();

@@ -5,18 +5,30 @@
 // D, the data connection, carries the commands of all threads in order of submission, pipelined:
 // what is submitted while the loop is busy leaves in one write. S, the stream, is subscribed to one
 // channel and carries nothing else but pings. Both find the master by themselves (a fixed server,
-// or through Sentinels, checked with ROLE), and redial with full-jitter backoff for as long as the
-// client lives. When Sentinels announce a new master, or a server turns out not to be a master,
-// links to the wrong server are closed.
+// or through Sentinels) and check it with ROLE on each connection. When a new master is announced,
+// or a server turns out not to be a master, links to the wrong server are closed.
 //
-// Every command gets exactly one answer, at the latest about 10 ms after its deadline:
+// Both redial for as long as the client lives, with full-jitter backoff, and two attempts of one
+// client (D and S together) are at least 50 ms apart. All Sentinels are asked, and those that they
+// know; the newest configuration counts, and votes that elect a replica count before it is
+// announced (docs/design/failover.md). A client whose Sentinels are all gone keeps its connections,
+// and redials only the same life of the same server.
+//
+// Every command gets exactly one answer, about 10 ms after its deadline at the latest (where ten
+// thousands have the same deadline, their answers are spread over more turns of the loop):
 //   a Reply              what the server said, an error reply of its own included;
 //   kUnavailable         it was not executed: no connection in time; the text has the last cause;
-//   kInvalidArgument     the server refuses our password, user or database, or every Sentinel says
-//                        that it knows no such master or refuses us, or the command is larger than
-//                        queue_bytes_max; not executed;
+//   kInvalidArgument     the server refuses our password, user, database or client certificate, or
+//                        we its certificate, or one of us speaks TLS and the other does not, or
+//                        every Sentinel says that it knows no such master or refuses us (or the
+//                        like), or the command is larger than queue_bytes_max; not executed. The
+//                        client dials on: a certificate, say, may be renewed;
 //   kDeadlineExceeded    it may have been executed: the outcome is unknown (Retry::kSafe commands
 //                        answer kUnavailable instead: running them changes nothing);
+//   kProtocol            a Retry::kSafe command, sent twice: each time what came in the place of
+//   its
+//                        reply could not be read (not RESP2; nested, or larger, than is accepted),
+//                        which ends the connection and would again;
 //   kOverloaded          the queue is full; at once, on the submitting thread;
 //   kClosed              the client was closed.
 // READONLY, LOADING, MASTERDOWN and NOREPLICAS replies mean that nothing ran: such a command waits
@@ -24,24 +36,30 @@
 // before the commands not yet sent, as does a read that is sent again after a lost connection; a
 // later command that had already been sent may have run before it.
 //
-// Not for: blocking commands (BLPOP, WAIT), transactions, SELECT, SUBSCRIBE: D is shared. Nor
-// for a process that forks: the child must not touch the client.
+// Not for: blocking commands (BLPOP, WAIT), transactions, SELECT, SUBSCRIBE: D is shared. After
+// fork() the client works on in the parent; in the child every command is answered kClosed at once
+// and closing does nothing (event_loop.h).
 
+#include <chrono>
+#include <coroutine>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "tiercel/base/clock.h"
 #include "tiercel/base/log.h"
 #include "tiercel/base/result.h"
 #include "tiercel/base/unique_function.h"
+#include "tiercel/l2/batch.h"
 #include "tiercel/l2/command.h"
 #include "tiercel/l2/event_loop.h"
 #include "tiercel/l2/options.h"
+#include "tiercel/l2/pipeline.h"
 #include "tiercel/l2/reply.h"
 
 namespace tiercel::l2 {
@@ -92,18 +110,37 @@ struct ClientStats {
   std::uint64_t commands_overloaded = 0;
   std::uint64_t replies_late = 0;        // Came after the deadline, were discarded.
   std::uint64_t retries = 0;             // Commands sent again, for whatever reason.
-  std::uint64_t connects_attempted = 0;  // D and S.
-  std::uint64_t connects_failed = 0;
-  std::uint64_t master_changes = 0;  // The resolved master's address changed.
-  std::size_t commands_waiting = 0;  // Queued and in flight now.
+  std::uint64_t connects_attempted = 0;  // Of D and S, to servers; not to Sentinels.
+  std::uint64_t connects_failed = 0;     // Attempts that failed, finding the master included.
+  std::uint64_t master_changes = 0;      // The master's address changed.
+  std::size_t commands_waiting = 0;      // Queued and in flight now.
+  std::uint64_t direct_calls = 0;        // Blocking calls done without the loop.
+};
+
+// One Sentinel, as the client sees it.
+struct SentinelStatus {
+  Endpoint endpoint{};
+  bool is_configured = true;   // False: other Sentinels told of it.
+  bool is_subscribed = false;  // Its events reach us.
+  // Why its last question got no answer; nothing when it was answered. kInvalidArgument: it lives
+  // and refuses us (password, ACL), or does not know the master. kUnavailable: dead, hanging, cut
+  // off, or not asked yet.
+  std::optional<Error> trouble{};
 };
 
 using ReplyCallback = UniqueFunction<void(Result<Reply>)>;
+// The reply where it stands in the read buffer: valid during the call only.
+using ViewCallback = UniqueFunction<void(Result<ReplyView>)>;
+
+// One command's answer of a Pipeline: its index, counted from 0 in the order of adding.
+using PipelineCallback = UniqueFunction<void(std::size_t, Result<ReplyView>)>;
+
+class CommandAwaitable;
 
 class Client {
  public:
-  // Checks the options and starts to dial; does not wait. The loop must outlive the client.
-  // Errors: kInvalidArgument, naming the option.
+  // Checks the options, reads the certificate files and starts to dial; does not wait. The loop
+  // must outlive the client. Errors: kInvalidArgument, naming the option and the file.
   static Result<std::unique_ptr<Client>> open(ClientConfig config, EventLoop& loop);
   ~Client();  // close()
   Client(const Client&) = delete;
@@ -115,9 +152,34 @@ class Client {
   void submit_script(const Script& script, std::span<const std::string_view> keys,
                      std::span<const std::string_view> arguments, Retry retry, TimePoint deadline,
                      ReplyCallback callback);
+  // The same, and nothing of the reply is copied but what the callback takes.
+  void submit_view(Command command, TimePoint deadline, ViewCallback callback);
+  void submit_script_view(const Script& script, std::span<const std::string_view> keys,
+                          std::span<const std::string_view> arguments, Retry retry,
+                          TimePoint deadline, ViewCallback callback);
+
+  // The commands of a pipeline, handed over together: pipeline.h. `each` is called once for every
+  // command, as it is answered. Afterwards the pipeline is empty, and can be filled again. Any
+  // thread.
+  void submit_pipeline(Pipeline& pipeline, TimePoint deadline, PipelineCallback each);
+
+  // Many keys in one call and with one answer: batch.h. Any thread.
+  void get_many(std::span<const std::string_view> keys, TimePoint deadline, GetManyCallback done);
+  void set_many(std::span<const KeyValue> entries, std::optional<std::chrono::milliseconds> ttl,
+                TimePoint deadline, SetManyCallback done);
+
+  // For coroutines, without an allocation:
+  //   const Result<Reply> reply = co_await client.execute(Command{Retry::kSafe, {"GET", key}}, at);
+  // Any thread. The command is submitted when it is awaited. The coroutine goes on on the loop
+  // thread, so it must not block there; or, for kOverloaded and kClosed, at once where it is. There
+  // is no cancelling: the deadline bounds the wait, and until the answer has come the coroutine
+  // must not be destroyed. close() resumes all that wait before it returns.
+  [[nodiscard]] CommandAwaitable execute(Command command, TimePoint deadline);
 
   // Blocking. Errors: as above; kInvalidArgument when called on the loop thread, where it could
-  // never return.
+  // never return. Where one thread calls and nothing else is going on, the calls after the first
+  // few are made on that thread's own time, straight on the socket: no trip through the loop
+  // (docs/design/l2.md, "Direct calls"). What is promised stays the same.
   Result<Reply> call(Command command, TimePoint deadline);
 
   // Loop thread only. Sends a ping with this token (no spaces, at most 64 bytes) on S if S is up.
@@ -131,16 +193,66 @@ class Client {
   // The same for S: e.g. that the channel is not permitted. Meaningless without a channel.
   [[nodiscard]] std::optional<Error> stream_trouble() const;
   [[nodiscard]] ClientStats stats() const;
+  // Any thread. The Sentinels, configured and learned; all with trouble: the client goes on with
+  // the master that it knows, and cannot follow a failover. Empty for a fixed server, and in a
+  // child of fork().
+  [[nodiscard]] std::vector<SentinelStatus> sentinels() const;
 
   // Not on the loop thread. Answers every waiting command with kClosed (sent ones of
   // Retry::kIfNotSent with kDeadlineExceeded) and closes the sockets. After it returned no callback
   // and no observer call comes. Idempotent.
   void close();
+  // Any thread. The same without waiting; `done` runs on the loop thread when all is closed, and
+  // may destroy the client. The way to close on a loop that the user runs. In a child of fork()
+  // nothing is closed, and `done` never runs.
+  void close_then(UniqueFunction<void()> done);
 
  private:
+  friend class CommandAwaitable;
   class Core;
   explicit Client(std::shared_ptr<Core> core);
+  // The error, if it is refused at once; the callback is then still the caller's.
+  template <typename Callback>
+  [[nodiscard]] std::optional<Error> try_submit(Command& command, TimePoint deadline,
+                                                Callback& callback, bool is_call = false);
+  template <typename Callback, typename Write>
+  [[nodiscard]] std::optional<Error> try_submit_written(std::size_t bytes, Retry retry,
+                                                        TimePoint deadline, Callback& callback,
+                                                        Write&& write);
+  template <typename Callback>
+  void submit_any(Command& command, TimePoint deadline, Callback& callback);
+  template <typename Callback>
+  void submit_any_script(const Script& script, std::span<const std::string_view> keys,
+                         std::span<const std::string_view> arguments, Retry retry,
+                         TimePoint deadline, Callback& callback);
   std::shared_ptr<Core> core_;
 };
+
+// What execute() returns, to be awaited once. Lives in the frame of the coroutine, as does the
+// answer until it is taken.
+class [[nodiscard]] CommandAwaitable {
+ public:
+  CommandAwaitable(const CommandAwaitable&) = delete;
+  CommandAwaitable& operator=(const CommandAwaitable&) = delete;
+
+  [[nodiscard]] bool await_ready() const noexcept { return false; }
+  [[nodiscard]] bool await_suspend(std::coroutine_handle<> waiter);
+  [[nodiscard]] Result<Reply> await_resume() { return std::move(*result_); }
+
+ private:
+  friend class Client;
+  CommandAwaitable(Client& client, Command command, TimePoint deadline) noexcept
+      : client_(client), command_(std::move(command)), deadline_(deadline) {}
+
+  Client& client_;
+  Command command_;
+  const TimePoint deadline_;
+  std::coroutine_handle<> waiter_;
+  std::optional<Result<Reply>> result_;
+};
+
+inline CommandAwaitable Client::execute(Command command, TimePoint deadline) {
+  return {*this, std::move(command), deadline};
+}
 
 }  // namespace tiercel::l2

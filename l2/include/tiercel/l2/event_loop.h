@@ -8,7 +8,19 @@
 // Nothing that blocks may run on it. Destroy the clients first, then the loop; the destructor stops
 // the thread and joins it, runs no further task, and must not be called on the loop thread itself.
 // It waits for a host name lookup that is under way (up to the resolver's own timeout); numeric
-// addresses need none. A process that forks must not use the loop in the child.
+// addresses need none.
+//
+// A loop of the user's: EventLoop{uv_default_loop()}. The user runs it, and the thread that does is
+// "the loop thread". SIGPIPE must be ignored in that process, as libuv asks. The EventLoop is made
+// and destroyed on that thread; clients on it are closed by Client::close_then, since waiting for
+// the loop on the loop would not end; stop() is not for it. uv_run does not return while the
+// EventLoop exists.
+//
+// After fork() the child has none of this: there is no thread, and the sockets and the epoll
+// instance are shared with the parent. So in the child every command is answered kClosed at once,
+// no task runs, and closing and destroying do nothing: nothing is sent, closed or waited for, and
+// what the objects hold stays allocated. The child's copies of the sockets close when it ends or
+// calls exec. A child that was forked on the loop thread itself may do nothing but that.
 
 #include <cstdint>
 #include <memory>
@@ -17,6 +29,8 @@
 #include "tiercel/base/result.h"
 #include "tiercel/base/unique_function.h"
 
+struct uv_loop_s;  // libuv's uv_loop_t.
+
 namespace tiercel::l2 {
 
 class EventLoop {
@@ -24,6 +38,8 @@ class EventLoop {
   using TimerId = std::uint64_t;  // Never 0, never used twice.
 
   EventLoop();
+  // On a loop that the caller runs, and that must outlive it.
+  explicit EventLoop(uv_loop_s* loop);
   ~EventLoop();
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
@@ -49,6 +65,8 @@ class EventLoop {
   void cancel(TimerId timer);
 
   [[nodiscard]] bool on_loop_thread() const noexcept;
+  // This process is a fork of the one that made the loop.
+  [[nodiscard]] bool is_forked() const noexcept;
 
   // For l2's own sources: the uv_loop_t behind it, as an opaque pointer. Loop thread only.
   struct Native;
