@@ -310,7 +310,7 @@ void Client::submit_pipeline(Pipeline& pipeline, TimePoint deadline, PipelineCal
   TIERCEL_CHECK(static_cast<bool>(each));
   if (pipeline.empty()) return;
   const std::size_t count = pipeline.size();
-  auto answers = std::make_unique<PipelineAnswers>(std::move(each), count);
+  std::unique_ptr<PipelineAnswers> answers{new PipelineAnswers{std::move(each), count}};
   const auto refused = core_->try_submit(pipeline, deadline, answers.get());
   if (!refused) return static_cast<void>(answers.release());
   pipeline.clear();

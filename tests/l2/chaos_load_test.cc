@@ -8,6 +8,7 @@
 
 #include "chaos_fixture.h"
 #include "support/redis_server.h"
+#include "tiercel/base/sanitizers.h"
 
 namespace tiercel::l2 {
 namespace {
@@ -167,9 +168,9 @@ TEST_F(ChaosDataTest, AFullQueueRefusesAtOnceStaysSmallAndEmptiesAgain) {
   EXPECT_GT(waiting_max, 100U);
   EXPECT_EQ(client_->stats().commands_overloaded, static_cast<std::uint64_t>(overloaded_at_once));
   EXPECT_GT(overloaded_at_once, 1400);
-  if (resident_before > 0) {
-    // The queue, and the writes that the kernel has not taken; under a sanitizer more.
-    EXPECT_LT(resident_bytes(), resident_before + 10 * kBytesMax);
+  if (resident_before > 0 && !TIERCEL_ASAN && !TIERCEL_TSAN) {  // They keep what was given back.
+    // The queue, what is formatted by each thread, and what the allocator holds: a part of 160 MB.
+    EXPECT_LT(resident_bytes(), resident_before + 5 * kBytesMax);
   }
   server->continue_process();
   ASSERT_TRUE(poll_until([&] { return echoed + overloaded_at_once + wrong == kThreads * kEach; },

@@ -60,7 +60,8 @@ TEST_F(ClientDirect, ALonelyCallerNeedsNoLoop) {
 TEST_F(ClientDirect, RepliesOfEverySizeAndKind) {
   const auto server = RedisServer::start();
   open(server->url());
-  for (const std::size_t bytes : {0, 1, 1000, 20'000, 3'000'000}) {
+  for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{1000},
+                                  std::size_t{20'000}, std::size_t{3'000'000}}) {
     get_on_loan();
     const std::string value(bytes, 'v');
     ASSERT_EQ(text_of({"SET", "k", value}), "OK");

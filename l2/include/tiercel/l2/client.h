@@ -16,7 +16,8 @@
 // announced (docs/design/failover.md). A client whose Sentinels are all gone keeps its connections,
 // and redials only the same life of the same server.
 //
-// Every command gets exactly one answer, at the latest about 10 ms after its deadline:
+// Every command gets exactly one answer, about 10 ms after its deadline at the latest (where ten
+// thousands have the same deadline, their answers are spread over more turns of the loop):
 //   a Reply              what the server said, an error reply of its own included;
 //   kUnavailable         it was not executed: no connection in time; the text has the last cause;
 //   kInvalidArgument     the server refuses our password, user, database or client certificate, or
