@@ -48,7 +48,7 @@ void Cache::Core::send_batch(coherence::InvalidationQueue::Batch batch) {
                                      batch.names);
   const std::string entries = std::to_string(options_.history_entries);
   std::vector<std::string> keys{names_.history_key()};
-  std::vector<std::string> arguments{message.value_or({}), names_.channel(), entries};
+  std::vector<std::string> arguments{message.value_or(std::string{}), names_.channel(), entries};
   if (kind == InvalidationKind::kKey) {
     for (const std::string& name : batch.names) {
       evict(name, coherence::kVersionUnknown);  // It may have been read back meanwhile.
