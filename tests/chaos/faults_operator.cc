@@ -107,10 +107,6 @@ void part(FaultReport& report, const Options& options, bool pinned_writer) {
   if (master == nullptr) return;
   fleet.wait_for_followers(*master);
   world.run_for(4s);
-  if (pinned_writer) {
-    world.figure(fmt::format("writes that the isolated master acknowledged {}",
-                             world.of(fleet.pinned()[0]).writes_acked.load()));
-  }
   own_link.heal();
   world.run_for(world.draw_ms(200, 1000));
   servers.master_proxy().heal();
@@ -119,6 +115,10 @@ void part(FaultReport& report, const Options& options, bool pinned_writer) {
       "the old master is a replica",
       [&] { return servers.server(0).command({"ROLE"}).starts_with("slave"); }, 60s);
   world.run_for(2s);
+  if (pinned_writer) {
+    world.figure(fmt::format("writes that the isolated master acknowledged {}",
+                             world.of(fleet.pinned()[0]).writes_acked.load()));
+  }
   world.finish(*master);
 }
 

@@ -44,7 +44,7 @@ void pause_reads(FaultReport& report, const Options& options, const char* hooks)
   world.add({.url = server.url(), .who = "writer", .writes = true});
   InstanceSetup paused;
   paused.reader_threads = 8;
-  paused.reads_per_s = 1;  // One read in a burst: no more is in the way when it is to stop.
+  paused.reads_per_s = 10;  // One read in a burst: no more is in the way when it is to stop.
   copy_text(paused.hooks, hooks);
   const auto victim = world.add({.url = server.url(),
                                  .who = "pausing reads",
