@@ -22,15 +22,17 @@ CacheModel::Vouch CacheModel::vouch() const {
   loaded.proven_at = cell_.proven_at();
   loaded.until = cell_.until();
   loaded.generation = l1_->generation();
+  loaded.tags_generation = tags_.generation();
+  loaded.seen_generation = generation();
   loaded.branch = lease_branch_;
   loaded.mode = lease_mode_;
   return loaded;
 }
 
-std::optional<CacheModel::Entry> CacheModel::pin(std::size_t key) {
+std::optional<CacheModel::Entry> CacheModel::pin(std::size_t key, const Vouch& loaded) {
   const l1::Handle handle = l1_->pin(key_name(key));
   if (!handle) return std::nullopt;
-  if (is_dead(key, handle.version())) {
+  if (is_loaded(key) && is_dead(key, loaded.tags_generation, handle.version())) {
     ++env_.counts.dead_by_tag;
     return std::nullopt;
   }
@@ -44,14 +46,12 @@ void CacheModel::read(std::size_t key) {
   const Seen before = seen_[key];
   const Vouch loaded = vouch();
   if (!env_.one_in(150)) return peek(key, loaded, before);
-  process_.give_thread_after(env_.some(1us, env_.setup.session.lease * 3), [this, key, loaded,
-                                                                            before] {
-    peek(key, loaded, before);
-  });
+  process_.give_thread_after(env_.some(1us, env_.setup.session.lease * 3),
+                             [this, key, loaded, before] { peek(key, loaded, before); });
 }
 
 void CacheModel::peek(std::size_t key, const Vouch& loaded, const Seen& before) {
-  const auto entry = pin(key);
+  const auto entry = pin(key, loaded);
   if (!entry) return miss(key, before);
   if (!env_.one_in(150)) return check_clock(key, loaded, *entry, before);
   process_.give_thread_after(
@@ -92,7 +92,7 @@ bool CacheModel::serve(std::size_t key, const Vouch& loaded, const Entry& entry,
                      .branch = loaded.branch,
                      .mode = loaded.mode});
   if (loaded.is_leased) {
-    const Seen now{generation(), entry.value, entry.version};
+    const Seen now{loaded.seen_generation, entry.value, entry.version};
     env_.checkers.seen_in_order(process_.name(), key, before, now);
     saw(key, now);
   }
@@ -106,7 +106,7 @@ void CacheModel::serve_stale(std::size_t key) {
   if (loaded.branch < 0) return;
   loaded.until = loaded.proven_at + 10 * env_.setup.session.lease;
   loaded.is_leased = false;
-  if (const auto entry = pin(key)) serve(key, loaded, *entry, {});
+  if (const auto entry = pin(key, loaded)) serve(key, loaded, *entry, {});
 }
 
 void CacheModel::saw(std::size_t key, const Seen& seen) {
@@ -117,7 +117,7 @@ void CacheModel::saw(std::size_t key, const Seen& seen) {
 }
 
 std::optional<Value> CacheModel::in_l1(std::size_t key) {
-  const auto entry = pin(key);
+  const auto entry = pin(key, vouch());
   if (!entry || entry->generation != l1_->generation()) return std::nullopt;
   return entry->value;
 }
@@ -132,6 +132,7 @@ void CacheModel::miss(std::size_t key, const Seen& before) {
   }
   if (flights_of_key_[key] >= kFlightsMax) return;
   ++flights_of_key_[key];
+  ++flights_under_way_;
   auto flight = std::make_shared<Flight>();
   flight->key = key;
   flight->token = fills_.begin(key_name(key));
@@ -152,7 +153,7 @@ void CacheModel::fetch(const FlightPtr& flight) {
                     return land_failed(flight);
                   }
                   if (reply.status == Status::kNothing ||
-                      is_dead(flight->key, reply.stored.version)) {
+                      is_dead(flight->key, tags_.generation(), reply.stored.version)) {
                     return land(flight, {}, /*may_cache=*/false);
                   }
                   land(flight, reply.stored, /*may_cache=*/true);
@@ -164,13 +165,14 @@ void CacheModel::begin_fill(const FlightPtr& flight) {
   links_.submit(
       [key = flight->key, token = flight->fill_number, ignore = flight->ignore_stored](
           RedisServer& server) { return server.begin_fill(key, token, kFillLease, ignore); },
-      /*is_safe=*/true, kReadTimeout, [this, flight](Links::Ending ending, const Reply& reply) {
+      /*is_safe=*/true, kReadTimeout,
+      [this, flight](Links::Ending ending, const Reply& reply) {
         if (ending != Links::Ending::kAnswered || reply.status != Status::kOk) {
           abandon_fill(*flight);
           return load(flight);
         }
         if (reply.outcome == 1) {
-          if (!is_dead(flight->key, reply.stored.version)) {
+          if (!is_dead(flight->key, tags_.generation(), reply.stored.version)) {
             return land(flight, reply.stored, /*may_cache=*/true);
           }
           flight->ignore_stored = true;
@@ -220,11 +222,9 @@ void CacheModel::store_loaded(const FlightPtr& flight, std::uint32_t row) {
 
 void CacheModel::abandon_fill(Flight& flight) {
   if (flight.fill_number == 0) return;
-  links_.submit(
-      [key = flight.key, token = std::exchange(flight.fill_number, 0)](RedisServer& server) {
-        return server.abandon_fill(key, token);
-      },
-      /*is_safe=*/true, kWriteTimeout, [](Links::Ending, const Reply&) {});
+  links_.submit([key = flight.key, token = std::exchange(flight.fill_number, 0)](
+                    RedisServer& server) { return server.abandon_fill(key, token); },
+                /*is_safe=*/true, kWriteTimeout, [](Links::Ending, const Reply&) {});
 }
 
 // --- landing: nobody can join any more, then L1, then the waiters.
@@ -236,11 +236,11 @@ void CacheModel::land(const FlightPtr& flight, const Stored& found, bool may_cac
     flights_.erase(newest);
   }
   --flights_of_key_[flight->key];
+  --flights_under_way_;
   const bool is_vouched = session_.fills_allowed();
   env_.trace.tell(process_.name(), "has read ", key_name(flight->key), " = write ",
-                  found.value.write, " version ", found.version, " for ",
-                  flight->waiters.size(), may_cache ? "" : ", not to be kept",
-                  is_vouched ? "" : ", not vouched for");
+                  found.value.write, " version ", found.version, " for ", flight->waiters.size(),
+                  may_cache ? "" : ", not to be kept", is_vouched ? "" : ", not vouched for");
   if (may_cache && is_vouched) {
     put_into_l1(std::move(flight->token), found);
   } else {
@@ -262,6 +262,7 @@ void CacheModel::land_failed(const FlightPtr& flight) {
     flights_.erase(newest);
   }
   --flights_of_key_[flight->key];
+  --flights_under_way_;
   flight->token = {};
 }
 

@@ -78,8 +78,6 @@ void Dataset::apply(const Op& op, std::size_t history_entries) {
   }
 }
 
-Version Dataset::tag_version(std::size_t tag) const {
-  return std::max(tags[tag], clear_version);
-}
+Version Dataset::tag_version(std::size_t tag) const { return std::max(tags[tag], clear_version); }
 
 }  // namespace tiercel::sim

@@ -142,8 +142,7 @@ void MasterFinder::found_none(std::size_t server) {
 }
 
 void MasterFinder::survey(std::size_t master, const std::vector<std::string>& addresses,
-                          Duration patience,
-                          std::function<void(coherence::SentinelRound)> done) {
+                          Duration patience, std::function<void(coherence::SentinelRound)> done) {
   ask_all(patience, [this, master, addresses, done = std::move(done)](const Round& round) {
     coherence::SentinelRound result{.known = sentinels_.size(), .answered = round.answers.size()};
     result.is_calm = env_.now() >= trouble_heard_at_ + kTroubleLasts;

@@ -139,7 +139,7 @@ class RedisServer {
   [[nodiscard]] Duration wall_clock() const;
   [[nodiscard]] std::optional<Reply> refusal(bool is_write) const;
   Message next_message(coherence::ChangeKind kind, std::uint64_t origin, std::uint64_t nonce) const;
-  Place run(Op op);             // On a master: the next of its branch.
+  Place run(Op op);              // On a master: the next of its branch.
   void follow_op(const Op& op);  // On a replica: the same.
   void publish(const Op& op);
   void push(const Push& what, bool to_trackers, Duration wait);
