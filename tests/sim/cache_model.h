@@ -161,8 +161,7 @@ class CacheModel final : private LinkUser {
   // --- cache_writes.cc
   void send_write(std::size_t key, std::uint32_t write, bool is_delete, std::size_t replicas);
   void write_done(std::size_t key, bool is_delete, std::size_t replicas,
-                  std::shared_ptr<coherence::FillTable::Token> token, std::uint32_t write,
-                  Links::Ending ending, const Reply& reply);
+                  std::shared_ptr<coherence::FillTable::Token> token, Links::Ending ending, const Reply& reply);
   void queue_invalidation(coherence::InvalidationKind kind, const std::string& name);
   void replay();
 
@@ -201,7 +200,7 @@ class CacheModel final : private LinkUser {
   std::size_t writes_under_way_ = 0;
   std::uint64_t nonces_ = 0;
   std::uint64_t fill_numbers_ = 0;
-  coherence::InvalidationQueue queue_{{}};
+  coherence::InvalidationQueue queue_{coherence::InvalidationQueueOptions{}};
   bool is_replaying_ = false;
 };
 

@@ -35,14 +35,14 @@ void CacheModel::send_write(std::size_t key, std::uint32_t write, bool is_delete
         return server.write(key, write, is_delete, origin_, nonce, is_pushed(key));
       },
       /*is_safe=*/false, kWriteTimeout,
-      [this, key, is_delete, replicas, token, write](Links::Ending ending, const Reply& reply) {
-        write_done(key, is_delete, replicas, token, write, ending, reply);
+      [this, key, is_delete, replicas, token](Links::Ending ending, const Reply& reply) {
+        write_done(key, is_delete, replicas, token, ending, reply);
       },
       replicas);
 }
 
 void CacheModel::write_done(std::size_t key, bool is_delete, std::size_t replicas,
-                            std::shared_ptr<coherence::FillTable::Token> token, std::uint32_t write,
+                            std::shared_ptr<coherence::FillTable::Token> token,
                             Links::Ending ending, const Reply& reply) {
   --writes_under_way_;
   const std::string name = key_name(key);
