@@ -161,7 +161,8 @@ class CacheModel final : private LinkUser {
   // --- cache_writes.cc
   void send_write(std::size_t key, std::uint32_t write, bool is_delete, std::size_t replicas);
   void write_done(std::size_t key, bool is_delete, std::size_t replicas,
-                  std::shared_ptr<coherence::FillTable::Token> token, Links::Ending ending, const Reply& reply);
+                  std::shared_ptr<coherence::FillTable::Token> token, Links::Ending ending,
+                  const Reply& reply);
   void queue_invalidation(coherence::InvalidationKind kind, const std::string& name);
   void replay();
 

@@ -12,8 +12,9 @@ std::string place_text(Place place) {
 
 }  // namespace
 
-void Checkers::executed(std::size_t key, Place place, std::uint32_t write, TimePoint at) {
-  changes_[key].push_back({at, place, write});
+void Checkers::executed(std::size_t key, Place place, std::uint32_t write, TimePoint at,
+                        bool is_clear) {
+  changes_[key].push_back({at, place, write, is_clear});
 }
 
 bool Checkers::reflects(const Value& value, std::size_t key, const Change& change) const {
@@ -49,6 +50,7 @@ void Checkers::hit(const Hit& hit) {
       if (is_newest && !is_loaded(hit.key)) break;
       continue;
     }
+    if (change->is_clear && hit.version == coherence::kVersionUnknown) continue;
     const Claim claimed = claim(hit, *change);
     if (claimed == Claim::kCounts && change->at < oldest) {
       oldest = change->at;

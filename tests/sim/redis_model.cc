@@ -272,7 +272,7 @@ void RedisServer::tell_checkers(const Op& op, Place place) {
   const TimePoint at = env_.now();
   const TimePoint turn_end = at + 60us;
   const auto changed = [&](std::size_t key, TimePoint when) {
-    env_.checkers.executed(key, place, write, when);
+    env_.checkers.executed(key, place, write, when, op.kind == Op::Kind::kClear);
   };
   switch (op.kind) {
     case Op::Kind::kWrite: changed(op.key, at); break;
