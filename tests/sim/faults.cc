@@ -39,6 +39,7 @@ constexpr std::array<std::string_view, kFaults> kNames = {
     "promote by hand",
     "promote an unreachable replica by hand",
     "demote the master by hand",
+    "lose what is ahead of the stream",
     "demote a zombie by hand",
     "kill a Sentinel",
     "cut a Sentinel off",
@@ -128,7 +129,8 @@ void Faults::strike_links(Fault fault) {
       const bool half_open = fault != Fault::kResetLinks;
       const bool is_stream = fault == Fault::kHalfOpenStream || (!half_open && one_in(2));
       instance.process().give([&instance, is_stream, half_open] {
-        CacheModel* cache = instance.cache();
+        CacheModel* const cache = instance.cache();
+        if (cache == nullptr) return;
         if (is_stream) {
           cache->links().break_stream(half_open);
         } else {
@@ -280,6 +282,19 @@ void Faults::strike_servers(Fault fault) {
           replica->process().give([replica] { replica->promote(Birth::kByHand, false); });
         });
       }
+      return;
+    case Fault::kLoseWhatIsAhead:
+      for (std::size_t other = 0; other < world_.servers.size(); ++other) {
+        if (other != master.index()) cut_both(master.index(), other, 3s);
+      }
+      for (const auto& instance : world_.instances) {
+        instance->process().give([hit = instance.get()] {
+          if (CacheModel* cache = hit->cache()) cache->links().break_stream(/*half_open=*/true);
+        });
+      }
+      env_.timeline.after(some(50ms, 1s), [this, &master, length] {
+        kill_server(master, length, one_in(2), /*with_its_host=*/false);
+      });
       return;
     case Fault::kDemoteZombie:
       if (!replica) return;

@@ -38,7 +38,8 @@ enum class Fault : std::uint8_t {
   kPromoteByHand,
   kPromoteUnreachable,  // A replica that instances cannot ask.
   kDemoteByHand,
-  kDemoteZombie,  // Of two masters the old one, by hand, which closes no connection.
+  kLoseWhatIsAhead,  // S is silent, replicas get nothing, and then the master dies.
+  kDemoteZombie,     // Of two masters the old one, by hand, which closes no connection.
   kKillSentinel,
   kCutSentinel,
   kTiltSentinel,
@@ -48,7 +49,7 @@ enum class Fault : std::uint8_t {
   kClockBack,
   kClockAhead,
 };
-inline constexpr std::size_t kFaults = 36;
+inline constexpr std::size_t kFaults = 37;
 static_assert(kFaults <= kFaultKindsMax);
 std::string_view to_string(Fault fault);
 

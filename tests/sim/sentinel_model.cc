@@ -77,7 +77,10 @@ bool SentinelModel::is_objectively_down() const {
 SentinelAnswer SentinelModel::answer() const {
   SentinelAnswer answer{.sentinel = index_,
                         .master = master_,
+                        .lists_all_but = master_,
                         .config_epoch = config_epoch_,
+                        .published = published_,
+                        .is_tilted = env_.now() < tilted_until_,
                         .is_failing_over = was_objectively_down_ || state_ != State::kIdle};
   // It names the new master as soon as it has seen the promotion.
   if (state_ == State::kReconfiguring) answer.master = target_;
@@ -291,6 +294,7 @@ void SentinelModel::hear_hello(std::uint64_t current_epoch, std::uint64_t config
 
 void SentinelModel::emit(SentinelEvent event) {
   event.sentinel = index_;
+  ++published_;
   if (on_event) on_event(event);
 }
 

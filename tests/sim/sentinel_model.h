@@ -44,8 +44,11 @@ struct SentinelEvent {
 // What it answers when it is asked.
 struct SentinelAnswer {
   std::size_t sentinel = 0;
-  std::size_t master = 0;
+  std::size_t master = 0;         // Whom it names.
+  std::size_t lists_all_but = 0;  // Whose replicas it lists: all the others.
   std::uint64_t config_epoch = 0;
+  std::uint64_t published = 0;  // So many events, until now.
+  bool is_tilted = false;
   bool is_failing_over = false;   // o_down or failover_in_progress.
   std::vector<bool> sees_down{};  // Each server: s_down or disconnected.
 };
@@ -128,6 +131,7 @@ class SentinelModel {
   TimePoint no_failover_before_{};
   TimePoint tilted_until_{};
   TimePoint hello_at_{};
+  std::uint64_t published_ = 0;
   bool was_objectively_down_ = false;
 
   State state_ = State::kIdle;

@@ -25,7 +25,10 @@ constexpr std::uint64_t kSeedsInBlock = 60;
 
 std::optional<std::uint64_t> given_seed() {
   const char* given = std::getenv("TIERCEL_SEED");
-  return given != nullptr ? parse_u64(given) : std::nullopt;
+  if (given == nullptr) return std::nullopt;
+  const auto seed = parse_u64(given);
+  EXPECT_TRUE(seed) << "TIERCEL_SEED is not a number";
+  return seed ? std::optional{*seed} : std::nullopt;
 }
 
 std::string text_of(const Report& report) {
