@@ -37,6 +37,8 @@
 namespace tiercel::bench {
 namespace {
 
+using Handover = Ours::Handover;
+
 constexpr int kExitWrongOptions = 2;
 
 constexpr std::size_t kSmallBytes = 100;
@@ -83,11 +85,15 @@ struct Arena {
   std::optional<BenchServer> server;
   std::unique_ptr<Ours> ours;
   std::unique_ptr<Ours> ours_large;
+  std::optional<BenchServer> tls_server;
+  std::unique_ptr<Ours> ours_tls;
   std::optional<HiredisConnection> hiredis;
   std::map<std::string, double> yardstick_rates;  // Requests a second, by command line.
 
   Result<void> open() {
-    server.emplace();
+    server.emplace(BenchServer::Wire::kPlain);
+    tls_server.emplace(BenchServer::Wire::kTls);
+    if (auto filled = tls_server->fill(small); !filled) return filled.error();
     for (const DataSet* data : {&small, &large}) {
       if (auto filled = server->fill(*data); !filled) return filled.error();
     }
@@ -97,6 +103,9 @@ struct Arena {
     opened = Ours::open(server->url(large), large);
     if (!opened) return opened.error();
     ours_large = *std::move(opened);
+    opened = Ours::open(tls_server->url(small), small);
+    if (!opened) return opened.error();
+    ours_tls = *std::move(opened);
     auto connection = HiredisConnection::open(server->port(), small);
     if (!connection) return connection.error();
     hiredis = *std::move(connection);
@@ -105,17 +114,18 @@ struct Arena {
 };
 
 // redis-benchmark takes a number of requests, not a time: as many as it made last time.
-Result<Measurement> run_yardstick(Arena& arena, const Yardstick& yardstick, Duration duration) {
-  const std::string line = yardstick.command_line();
+Result<Measurement> run_yardstick(Arena& arena, BenchServer& server, const Yardstick& yardstick,
+                                  Duration duration) {
+  const std::string line = yardstick.command_line() + " " + std::to_string(server.port());
   auto& rate = arena.yardstick_rates[line];
   if (rate == 0) {
     const bool is_large = yardstick.data->value_bytes > kSmallBytes;
-    auto first = arena.server->run(yardstick, is_large ? kFirstLargeRequests : kFirstRequests);
+    auto first = server.run(yardstick, is_large ? kFirstLargeRequests : kFirstRequests);
     if (!first) return first;
     rate = first->operations_per_second();
   }
   const double requests = rate * std::chrono::duration<double>(duration).count();
-  auto measured = arena.server->run(yardstick, static_cast<std::uint64_t>(std::ceil(requests)));
+  auto measured = server.run(yardstick, static_cast<std::uint64_t>(std::ceil(requests)));
   if (measured) rate = measured->operations_per_second();
   return measured;
 }
@@ -138,17 +148,32 @@ void add_pipelined_tasks(std::vector<Task>& tasks, Arena& arena) {
     if (row.name != reference) row.yardstick = reference;
     tasks.push_back(single(std::move(row), std::move(run)));
   };
-  add({reference, yardstick.command_line()},
-      [&arena, yardstick](Duration time) { return run_yardstick(arena, yardstick, time); });
+  add({reference, yardstick.command_line()}, [&arena, yardstick](Duration time) {
+    return run_yardstick(arena, *arena.server, yardstick, time);
+  });
   add({.name = "get512_1thread",
-       .about = "one thread submits, up to 512 in flight, answers by callback; 64 more for each 64 "
-                "answered",
+       .about =
+           "one thread, up to 512 in flight, answers by callback; a Pipeline of 64 more for each "
+           "64 answered",
        .figure = "l2_get512_1thread_vs_redis_benchmark"},
-      [&arena](Duration time) { return arena.ours->get_by_threads(1, kInFlight, time); });
+      [&arena](Duration time) {
+        return arena.ours->get_by_threads(1, kInFlight, Handover::kTogether, time);
+      });
   add({.name = "get512_2threads",
        .about = "the same by two threads on one client, up to 256 in flight each",
        .figure = "l2_get512_2threads_vs_redis_benchmark"},
-      [&arena](Duration time) { return arena.ours->get_by_threads(2, kInFlight / 2, time); });
+      [&arena](Duration time) {
+        return arena.ours->get_by_threads(2, kInFlight, Handover::kTogether, time);
+      });
+  add({.name = "get512_1thread_single", .about = "as get512_1thread, each GET submitted by itself"},
+      [&arena](Duration time) {
+        return arena.ours->get_by_threads(1, kInFlight, Handover::kSingly, time);
+      });
+  add({.name = "get512_2threads_single",
+       .about = "as get512_2threads, each GET submitted by itself"},
+      [&arena](Duration time) {
+        return arena.ours->get_by_threads(2, kInFlight, Handover::kSingly, time);
+      });
   add({.name = "get512_coroutines",
        .about = "512 coroutines on the loop thread, one GET after the other in each",
        .figure = "l2_get512_coroutines_vs_redis_benchmark"},
@@ -165,7 +190,7 @@ void add_pipelined_tasks(std::vector<Task>& tasks, Arena& arena) {
     if (in_flight != kInFlight) {
       add({.name = "get" + count + "_1thread", .about = "as get512_1thread, up to " + count},
           [&arena, in_flight](Duration time) {
-            return arena.ours->get_by_threads(1, in_flight, time);
+            return arena.ours->get_by_threads(1, in_flight, Handover::kTogether, time);
           });
     }
     add({.name = "hiredis_async" + count,
@@ -180,13 +205,14 @@ void add_large_tasks(std::vector<Task>& tasks, Arena& arena) {
   const Yardstick yardstick{&arena.large, 8, kLargeInFlight / 8};
   const std::string reference = "redis_benchmark_16k";
   tasks.push_back(single({reference, yardstick.command_line()}, [&arena, yardstick](Duration time) {
-    return run_yardstick(arena, yardstick, time);
+    return run_yardstick(arena, *arena.server, yardstick, time);
   }));
   tasks.push_back(single({.name = "get64_16k_1thread",
                           .about = "values of 16 KiB; as get512_1thread, up to 64",
                           .yardstick = reference},
                          [&arena](Duration time) {
-                           return arena.ours_large->get_by_threads(1, kLargeInFlight, time);
+                           return arena.ours_large->get_by_threads(1, kLargeInFlight,
+                                                                   Handover::kTogether, time);
                          }));
   tasks.push_back(single({.name = "hiredis_async64_16k",
                           .about = "values of 16 KiB; as hiredis_async512, with 64",
@@ -194,6 +220,22 @@ void add_large_tasks(std::vector<Task>& tasks, Arena& arena) {
                          [&arena](Duration time) {
                            return hiredis_get_by_callbacks(arena.server->port(), arena.large,
                                                            kLargeInFlight, time);
+                         }));
+}
+
+void add_tls_tasks(std::vector<Task>& tasks, Arena& arena) {
+  const Yardstick yardstick{&arena.small, 8, 64};
+  const std::string reference = "redis_benchmark_tls";
+  tasks.push_back(
+      single({reference, yardstick.command_line() + " --tls"}, [&arena, yardstick](Duration time) {
+        return run_yardstick(arena, *arena.tls_server, yardstick, time);
+      }));
+  tasks.push_back(single({.name = "get512_1thread_tls",
+                          .about = "as get512_1thread, over TLS",
+                          .yardstick = reference},
+                         [&arena](Duration time) {
+                           return arena.ours_tls->get_by_threads(1, kInFlight, Handover::kTogether,
+                                                                 time);
                          }));
 }
 
@@ -242,6 +284,7 @@ std::vector<Task> all_tasks(Arena& arena) {
   std::vector<Task> tasks;
   add_pipelined_tasks(tasks, arena);
   add_large_tasks(tasks, arena);
+  add_tls_tasks(tasks, arena);
   add_blocking_tasks(tasks, arena);
   return tasks;
 }
@@ -328,7 +371,9 @@ int run(const Settings& settings, const std::regex& filter) {
   if (auto measured = measure(tasks, settings, rounds); !measured) {
     return fail(measured.error().to_string());
   }
-  if (auto hit = arena.server->check_that_all_hit(); !hit) return fail(hit.error().to_string());
+  for (auto* server : {&*arena.server, &*arena.tls_server}) {
+    if (auto hit = server->check_that_all_hit(); !hit) return fail(hit.error().to_string());
+  }
 
   const auto machine = describe_machine(*arena.server);
   fmt::print("{}, {} cores, {}, Redis {}\n\n", machine["cpu"].get<std::string>(),

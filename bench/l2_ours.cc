@@ -6,14 +6,15 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <coroutine>
 #include <deque>
+#include <exception>
 #include <limits>
 #include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "l2_coroutine.h"
 #include "tiercel/base/mutex.h"
 #include "tiercel/l2/options.h"
 
@@ -27,6 +28,21 @@ TimePoint deadline_after(Duration duration) { return Clock::system().now() + dur
 std::string text_of(const Result<l2::Reply>& reply) {
   return reply ? "reply '" + reply->text + "'" : reply.error().to_string();
 }
+std::string text_of(const Result<l2::ReplyView>& reply) {
+  return reply ? text_of(reply->to_reply()) : reply.error().to_string();
+}
+
+// A coroutine that nobody waits for: it runs until its first co_await at once, then on the thread
+// that resumes it, and frees itself at its end.
+struct Detached {
+  struct promise_type {
+    Detached get_return_object() noexcept { return {}; }
+    std::suspend_never initial_suspend() noexcept { return {}; }
+    std::suspend_never final_suspend() noexcept { return {}; }
+    void return_void() noexcept {}
+    void unhandled_exception() noexcept { std::terminate(); }
+  };
+};
 
 // Waits until so many have said that they are done.
 class Countdown {
@@ -74,10 +90,12 @@ struct Chains {
 // One application thread's GETs in flight. run() on that thread; the answers come on the loop's.
 class Ours::Window {
  public:
-  Window(Ours& ours, std::size_t size, std::size_t first_key, Mistake& mistake)
+  Window(Ours& ours, std::size_t size, std::size_t refill, Handover handover, std::size_t first_key,
+         Mistake& mistake)
       : ours_(ours),
         size_(size),
-        refill_(std::max<std::size_t>(1, size / 8)),
+        refill_(std::max<std::size_t>(1, refill)),
+        handover_(handover),
         key_(first_key),
         mistake_(mistake) {}
 
@@ -86,9 +104,11 @@ class Ours::Window {
       const std::uint64_t room = size_ - (submitted_ - answered_.load());
       if (room < refill_) {
         wait_for(submitted_ - size_ + refill_);
-        continue;
+      } else if (handover_ == Handover::kSingly) {
+        submit_singly(room, deadline);
+      } else {
+        submit_together(room, deadline);
       }
-      for (std::uint64_t i = 0; i < room; ++i) submit(deadline);
     }
     wait_for(submitted_);
   }
@@ -96,13 +116,29 @@ class Ours::Window {
   [[nodiscard]] std::uint64_t answered() const noexcept { return answered_.load(); }
 
  private:
-  void submit(TimePoint deadline) {
-    ++submitted_;
-    ours_.submit_get(key_, deadline, [this, key = key_](Result<l2::Reply> reply) {
-      ours_.check_get(reply, key, mistake_);
-      count_answer();
-    });
-    key_ = (key_ + 1) % ours_.data_.hot_keys;
+  void submit_singly(std::uint64_t count, TimePoint deadline) {
+    for (std::uint64_t i = 0; i < count; ++i) {
+      ++submitted_;
+      ours_.client_->submit_view(ours_.get_command(key_), deadline,
+                                 [this, key = key_](const Result<l2::ReplyView>& reply) {
+                                   ours_.check_get(reply, key, mistake_);
+                                   count_answer();
+                                 });
+      key_ = ours_.next_key(key_);
+    }
+  }
+  void submit_together(std::uint64_t count, TimePoint deadline) {
+    submitted_ += count;
+    const std::size_t first = key_;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      pipeline_.add(l2::Retry::kSafe, {"GET", ours_.data_.keys[key_]});
+      key_ = ours_.next_key(key_);
+    }
+    ours_.client_->submit_pipeline(
+        pipeline_, deadline, [this, first](std::size_t index, const Result<l2::ReplyView>& reply) {
+          ours_.check_get(reply, (first + index) % ours_.data_.hot_keys, mistake_);
+          count_answer();
+        });
   }
 
   // In the total order of the two atomics either this sees what is awaited, or the waiter sees this
@@ -125,6 +161,8 @@ class Ours::Window {
   Ours& ours_;
   const std::uint64_t size_;
   const std::uint64_t refill_;
+  const Handover handover_;
+  l2::Pipeline pipeline_;
   std::size_t key_;
   Mistake& mistake_;
   std::uint64_t submitted_ = 0;
@@ -139,13 +177,14 @@ class Ours::Chain {
   Chain(Ours& ours, Chains& all, std::size_t first_key) : ours_(ours), all_(all), key_(first_key) {}
 
   void submit() {
-    ours_.submit_get(key_, all_.deadline, [this](Result<l2::Reply> reply) {
-      ours_.check_get(reply, key_, all_.mistake);
-      ++answered_;
-      key_ = (key_ + 1) % ours_.data_.hot_keys;
-      if (all_.must_stop()) return all_.running.done();
-      submit();
-    });
+    ours_.client_->submit_view(ours_.get_command(key_), all_.deadline,
+                               [this](const Result<l2::ReplyView>& reply) {
+                                 ours_.check_get(reply, key_, all_.mistake);
+                                 ++answered_;
+                                 key_ = ours_.next_key(key_);
+                                 if (all_.must_stop()) return all_.running.done();
+                                 submit();
+                               });
   }
 
   // When all are done.
@@ -181,18 +220,20 @@ l2::Command Ours::get_command(std::size_t key) const {
   return l2::Command{l2::Retry::kSafe, {"GET", data_.keys[key]}};
 }
 
-void Ours::submit_get(std::size_t key, TimePoint deadline, l2::ReplyCallback callback) {
-  client_->submit(get_command(key), deadline, std::move(callback));
-}
-
 bool Ours::check_get(const Result<l2::Reply>& reply, std::size_t key, Mistake& mistake) const {
   if (reply && reply->is_string()) return mistake.check(data_, key, reply->text);
   mistake.note(data_.keys[key] + ": " + text_of(reply));
   return false;
 }
 
-Result<Measurement> Ours::get_by_threads(std::size_t threads, std::size_t window,
-                                         Duration duration) {
+bool Ours::check_get(const Result<l2::ReplyView>& reply, std::size_t key, Mistake& mistake) const {
+  if (reply && reply->is_string()) return mistake.check(data_, key, reply->text());
+  mistake.note(data_.keys[key] + ": " + text_of(reply));
+  return false;
+}
+
+Result<Measurement> Ours::get_by_threads(std::size_t threads, std::size_t in_flight,
+                                         Handover handover, Duration duration) {
   Mistake mistake;
   std::atomic<bool> stop{false};
   std::deque<Window> windows;
@@ -200,7 +241,8 @@ Result<Measurement> Ours::get_by_threads(std::size_t threads, std::size_t window
   const TimePoint deadline = deadline_after(duration);
   const Stopwatch watch;
   for (std::size_t i = 0; i < threads; ++i) {
-    Window& mine = windows.emplace_back(*this, window, i * data_.hot_keys / threads, mistake);
+    Window& mine = windows.emplace_back(*this, in_flight / threads, in_flight / 8, handover,
+                                        i * data_.hot_keys / threads, mistake);
     running.emplace_back([&mine, &stop, deadline] { mine.run(stop, deadline); });
   }
   std::this_thread::sleep_for(duration);
@@ -232,11 +274,11 @@ Result<Measurement> Ours::get_by_coroutines(std::size_t coroutines, Duration dur
   std::vector<std::uint64_t> answered(coroutines);
   const auto reads = [this, &all](std::size_t key, std::uint64_t& count) -> Detached {
     for (;;) {
-      const auto reply = co_await Answer{*client_, get_command(key), all.deadline};
+      const auto reply = co_await client_->execute(get_command(key), all.deadline);
       check_get(reply, key, all.mistake);
       ++count;
       if (all.must_stop()) break;
-      key = (key + 1) % data_.hot_keys;
+      key = next_key(key);
     }
     all.running.done();
   };

@@ -21,9 +21,11 @@ class Ours {
   // Returns when it is connected. `data` must outlive it.
   static Result<std::unique_ptr<Ours>> open(const std::string& url, const DataSet& data);
 
-  // `threads` threads submit GETs, each with up to `window` of them in flight: whenever an eighth
-  // of the window has been answered the thread refills it, else it sleeps.
-  Result<Measurement> get_by_threads(std::size_t threads, std::size_t window, Duration duration);
+  enum class Handover { kSingly, kTogether };  // submit_view for each, or a pipeline for all.
+  // `threads` threads submit GETs, with up to `in_flight` of them in flight in all: whenever an
+  // eighth of these has been answered to a thread it submits as many more, else it sleeps.
+  Result<Measurement> get_by_threads(std::size_t threads, std::size_t in_flight, Handover handover,
+                                     Duration duration);
   // Each answer's callback submits the next GET, on the client's own thread.
   Result<Measurement> get_by_callbacks(std::size_t in_flight, Duration duration);
   // So many coroutines, one GET after the other in each, resumed on the client's own thread.
@@ -40,8 +42,11 @@ class Ours {
 
   Result<void> ping();
   [[nodiscard]] l2::Command get_command(std::size_t key) const;
-  void submit_get(std::size_t key, TimePoint deadline, l2::ReplyCallback callback);
+  [[nodiscard]] std::size_t next_key(std::size_t key) const noexcept {
+    return key + 1 == data_.hot_keys ? 0 : key + 1;
+  }
   bool check_get(const Result<l2::Reply>& reply, std::size_t key, Mistake& mistake) const;
+  bool check_get(const Result<l2::ReplyView>& reply, std::size_t key, Mistake& mistake) const;
 
   class Window;
   class Chain;

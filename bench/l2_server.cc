@@ -4,6 +4,7 @@
 #include <chrono>
 #include <sstream>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "support/blocking_redis.h"
@@ -46,10 +47,21 @@ std::string Yardstick::command_line() const {
   return line;
 }
 
-BenchServer::BenchServer() : server_(tiercel::testing::RedisServer::start()) {}
+BenchServer::BenchServer(Wire wire) {
+  tiercel::testing::RedisServerOptions options;
+  if (wire == Wire::kTls) {
+    authority_ = std::make_unique<tiercel::testing::TestAuthority>();
+    const auto files = authority_->issue();
+    options.tls = {.ca_file = authority_->file(),
+                   .certificate_file = files.certificate,
+                   .key_file = files.key};
+  }
+  server_ = tiercel::testing::RedisServer::start(std::move(options));
+}
 
 std::string BenchServer::url(const DataSet& data) const {
-  return server_->url() + "/" + std::to_string(data.database);
+  return server_->url() + "/" + std::to_string(data.database) +
+         (authority_ == nullptr ? "" : "?ca=" + authority_->file());
 }
 
 std::string BenchServer::version() {
@@ -76,7 +88,7 @@ std::optional<std::uint64_t> BenchServer::info(const std::string& section,
 }
 
 Result<void> BenchServer::fill(const DataSet& data) {
-  auto redis = tiercel::testing::BlockingRedis::connect("127.0.0.1", port());
+  auto redis = tiercel::testing::BlockingRedis::connect_unix(server_->unix_path());
   if (!redis) return redis.error();
   std::vector<std::vector<std::string>> commands{{"SELECT", std::to_string(data.database)},
                                                  {"SET", kYardstickKey, data.values[0]}};
@@ -95,6 +107,9 @@ Result<Measurement> BenchServer::run(const Yardstick& yardstick, std::uint64_t r
   const auto hits_before = info("stats", "keyspace_hits");
   std::vector<std::string> arguments{"-p", std::to_string(port()), "-n", std::to_string(requests),
                                      "--csv"};
+  if (authority_ != nullptr) {
+    arguments.insert(arguments.end(), {"--tls", "--cacert", authority_->file()});
+  }
   const auto words = yardstick_arguments(yardstick);
   arguments.insert(arguments.end(), words.begin(), words.end());
   const auto child = tiercel::testing::ChildProcess::start(

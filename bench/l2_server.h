@@ -10,6 +10,7 @@
 
 #include "l2_work.h"
 #include "support/redis_server.h"
+#include "support/test_certificates.h"
 #include "tiercel/base/result.h"
 
 namespace tiercel::bench {
@@ -25,14 +26,16 @@ struct Yardstick {
 
 class BenchServer {
  public:
+  enum class Wire { kPlain, kTls };
   // Starts redis-server on a free loopback port; aborts, saying why, if that fails.
-  BenchServer();
+  explicit BenchServer(Wire wire);
 
   [[nodiscard]] std::uint16_t port() const noexcept { return server_->port(); }
   [[nodiscard]] std::string url(const DataSet& data) const;
   [[nodiscard]] std::string version();
 
-  // Stores the data, and under the key that redis-benchmark reads a value of the same size.
+  // Stores the data, and under the key that redis-benchmark reads a value
+  // of the same size.
   Result<void> fill(const DataSet& data);
 
   // `requests` GETs. Errors: kInternal when it failed, or when one of its requests did not hit.
@@ -45,6 +48,7 @@ class BenchServer {
   // A number of INFO; nullopt if it is not there.
   std::optional<std::uint64_t> info(const std::string& section, const std::string& name);
 
+  std::unique_ptr<tiercel::testing::TestAuthority> authority_;  // Null: plain.
   std::unique_ptr<tiercel::testing::RedisServer> server_;
 };
 

@@ -6,6 +6,7 @@
 #include "core.h"
 #include "tagged_entry.h"
 #include "tiercel/base/bytes.h"
+#include "tiercel/base/chaos_hooks.h"
 
 namespace tiercel {
 
@@ -16,12 +17,16 @@ void Cache::Core::put_into_l1(coherence::FillTable::Token token, const Found& fo
   const std::string key = token.key();
   if (!is_local()) link_driver_->note_fill(key, found.version);
   bool inserted = false;
-  fills_.commit(std::move(token), found.version, [&] {
+  const auto insert = [&] {
     // A refusal (too large for a stripe) leaves the key out of L1, which is right, and is counted
     // there.
     inserted = static_cast<bool>(insert_into_l1(
         key, found.bytes.get(), found.tags, {.version = found.version, .expires_at = expires_at}));
-  });
+  };
+#ifdef TIERCEL_CHAOS_HOOKS
+  if (chaos_hooks().fills_without_tokens) return insert();
+#endif
+  fills_.commit(std::move(token), found.version, insert);
   (inserted ? counters_.fills : counters_.fills_dropped).fetch_add(1, std::memory_order_relaxed);
   if (inserted && expires_at != TimePoint::max()) start_sweeping();
 }
@@ -92,6 +97,8 @@ void Cache::Core::clear_before(coherence::Version version) {
   drop_l1();
 }
 
-void Cache::Core::set_tags(const coherence::TagBaseline& tags) { tags_.reset(tags); }
+void Cache::Core::forget_tags() { tags_.reset(); }
+
+void Cache::Core::join_tags(const coherence::TagBaseline& tags) { tags_.join(tags); }
 
 }  // namespace tiercel

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <future>
+#include <thread>
 #include <utility>
 
 #include "tagged_entry.h"
 #include "tiercel/base/bytes.h"
+#include "tiercel/base/chaos_hooks.h"
 
 namespace tiercel {
 namespace {
@@ -62,7 +64,7 @@ Result<std::shared_ptr<Cache::Core>> Cache::Core::create(CacheOptions options) {
   if (auto started = core->loop_->start(); !started) return started.error();
   if (!redis) {
     core->lease_cell_.grant(TimePoint::max());
-    core->tags_.reset({});
+    core->tags_.join({});
     return core;
   }
   const bool has_sentinels = !redis->sentinels.empty();
@@ -146,10 +148,18 @@ std::optional<Value> Cache::Core::try_get(std::string_view key, Freshness freshn
 template <typename IsGood>
 Cache::Core::Peek Cache::Core::peek_by(std::string_view key, const Vouch& vouch, IsGood&& is_good) {
   const std::uint64_t generation = l1_->generation();
+#ifdef TIERCEL_CHAOS_HOOKS
+  const TimePoint began_at = now();
+#endif
   const std::uint64_t tags_generation = tags_.generation();
   l1::Handle handle = l1_->pin(key);
   if (!handle) return {};
+#ifdef TIERCEL_CHAOS_HOOKS
+  std::this_thread::sleep_for(chaos_hooks().pause_before_clock);
+  const TimePoint read_at = chaos_hooks().clock_before_value ? began_at : now();
+#else
   const TimePoint read_at = now();
+#endif
   if (handle.generation() != generation || read_at >= vouch.until || !is_good(handle)) {
     return {Peek::Kind::kRefused};
   }

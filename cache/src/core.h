@@ -129,7 +129,8 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   void refresh(std::string_view key, coherence::Version version, std::string_view stored) override;
   void forget_tag(std::string_view tag, coherence::Version version) override;
   void clear_before(coherence::Version version) override;
-  void set_tags(const coherence::TagBaseline& tags) override;
+  void forget_tags() override;
+  void join_tags(const coherence::TagBaseline& tags) override;
   void data_is_up() override;
   void forget_older(std::string_view key, coherence::Version version);
   void put_into_l1(coherence::FillTable::Token token, const Found& found, TimePoint expires_at);

@@ -46,7 +46,7 @@ Flights::Boarding Flights::board(std::string_view key, Waiter waiter, const Load
   auto flight = std::make_shared<Flight>(std::string{key}, loader);
   flight->token_ = fills_.begin(key);
   flight->waiters_.push_back(std::move(waiter));
-  flight->wants_more_ = !may_join_begun;
+  flight->wants_more_ = flight->must_ask_tags = !may_join_begun;
   // Erased first: the map's key must point into the flight that it leads to.
   if (found != stripe.joinable.end()) stripe.joinable.erase(found);
   stripe.joinable.emplace(flight->key, flight);

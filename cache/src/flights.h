@@ -59,10 +59,13 @@ class Flight {
 
   const std::string key;
   const Loader loader;  // Empty for one that only fetches.
+  // Begun for a reader to whom our own view of the tags is not new enough.
+  bool must_ask_tags = false;
 
   // Touched by one thread at a time: the one that moves the flight forward.
   std::uint64_t fill_number = 0;  // Not 0: we asked for the fill lease in Redis, by this number.
-  std::string granted_at{};       // The history's version then, as the script said it.
+  std::string granted_at{};       // The history's version then, as the script said it,
+  std::uint64_t granted_in = 0;   // in this epoch: versions of another one are not comparable.
   std::uint32_t polls = 0;        // How often someone else held the fill lease.
   bool ignore_stored = false;     // What Redis holds is corrupt: load over it.
   bool is_inside_gate = false;    // Of LoadGate: must leave it when it ends.

@@ -147,18 +147,13 @@ void LinkDriver::run(coherence::Action& action) {
       return host_.drop_l1();
     case Kind::kEvict: return host_.evict(action.key, action.version);
     case Kind::kRefresh: return host_.refresh(action.key, action.version, action.value);
-    case Kind::kTag:
-      host_.forget_tag(action.key, action.version);
-      if (since_baseline_) since_baseline_->push_back(action);
-      return;
-    case Kind::kClear:
-      host_.clear_before(action.version);
-      if (since_baseline_) since_baseline_->push_back(action);
-      return;
+    case Kind::kTag: return host_.forget_tag(action.key, action.version);
+    case Kind::kClear: return host_.clear_before(action.version);
   }
 }
 
 void LinkDriver::publish() {
+  epoch_number_.store(session_.epochs(), std::memory_order_release);
   cell_.prove(session_.proven_at());
   cell_.grant(session_.lease_until());
   const bool granted = session_.lease_until() != TimePoint{};

@@ -41,8 +41,9 @@ class LinkDriver final : public l2::LinkObserver {
                          std::string_view stored) = 0;
     virtual void forget_tag(std::string_view tag, coherence::Version version) = 0;
     virtual void clear_before(coherence::Version version) = 0;
-    // The tags as they stand in Redis.
-    virtual void set_tags(const coherence::TagBaseline& tags) = 0;
+    // The tags as they stand in Redis: they are asked for after the one and told by the other.
+    virtual void forget_tags() = 0;
+    virtual void join_tags(const coherence::TagBaseline& tags) = 0;
     // Tells Redis of this instance's Δ, by D; answers the longest of the fleet.
     virtual void register_lease(TimePoint deadline,
                                 UniqueFunction<void(Result<std::chrono::milliseconds>)> done) = 0;
@@ -70,6 +71,9 @@ class LinkDriver final : public l2::LinkObserver {
   [[nodiscard]] bool is_on(const l2::ServerIdentity& server) const;
 
   // Any thread.
+  [[nodiscard]] std::uint64_t epochs() const noexcept {
+    return epoch_number_.load(std::memory_order_acquire);
+  }
   [[nodiscard]] LeaseInfo lease() const;
   [[nodiscard]] std::string why_no_lease() const;
   [[nodiscard]] bool is_data_up() const;
@@ -135,9 +139,8 @@ class LinkDriver final : public l2::LinkObserver {
   l2::Endpoint stream_endpoint_;                   // Where S is.
   std::map<std::string, l2::Endpoint> endpoints_;  // By the names that the Session has for them.
   std::vector<std::string> watched_;
-  // Tags and clears that came while the baseline was asked for, which may be older.
-  std::optional<coherence::Actions> since_baseline_;
 
+  std::atomic<std::uint64_t> epoch_number_{0};
   std::atomic<std::uint64_t> messages_{0};
   std::atomic<std::uint64_t> messages_unreadable_{0};
 

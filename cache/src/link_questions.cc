@@ -105,7 +105,7 @@ struct LinkDriver::Baseline {
 // All that must be known, and told, before a first value goes into L1; the history's end last.
 void LinkDriver::ask_baseline(std::uint64_t token) {
   const auto baseline = std::make_shared<Baseline>();
-  since_baseline_.emplace();
+  host_.forget_tags();  // Messages of new invalidations are kept from here on.
   host_.register_lease(answer_by(), [baseline](const Result<std::chrono::milliseconds>& longest) {
     baseline->is_lease_registered = static_cast<bool>(longest);
   });
@@ -141,11 +141,7 @@ coherence::TagBaseline LinkDriver::tags_of(const l2::Reply& reply) {
 
 void LinkDriver::baseline_answered(std::uint64_t token, const coherence::TagBaseline& tags) {
   if (!session_.awaits_history(token)) return;
-  host_.set_tags(tags);
-  // What came meanwhile may be newer than what was answered.
-  for (auto& action : std::exchange(since_baseline_, std::nullopt).value_or(coherence::Actions{})) {
-    run(action);
-  }
+  host_.join_tags(tags);
 }
 
 void LinkDriver::history_answered(std::uint64_t token, std::size_t count, Result<l2::Reply> reply) {

@@ -94,6 +94,7 @@ void Cache::Core::begin_fill_done(const std::shared_ptr<Flight>& flight, TimePoi
   }
   if (outcome == 2 && elements.size() == 2) {
     flight->granted_at = elements[1].text;
+    flight->granted_in = link_driver_->epochs();
     return queue_load(flight);
   }
   if (outcome == 3) return poll_fill(flight, elements.size() > 1 ? elements[1].integer : -1);
@@ -205,7 +206,8 @@ void Cache::Core::store_loaded(const std::shared_ptr<Flight>& flight, std::optio
        .tag_slots = found.tags,
        .payload = negative ? std::string_view{} : std::string_view{*found.bytes}});
   const auto message = encode_change(serialization::MessageKind::kFillDone, {flight->key});
-  if (!keep || flight->fill_number == 0 || !envelope || !message) {
+  const bool is_same_epoch = flight->granted_in == link_driver_->epochs();
+  if (!keep || flight->fill_number == 0 || !is_same_epoch || !envelope || !message) {
     counters_.loads_not_stored.fetch_add(1, std::memory_order_relaxed);
     abandon_fill(*flight);
     return land(flight, std::move(found), expires_at, /*may_cache=*/false);

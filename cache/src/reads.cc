@@ -224,7 +224,7 @@ void Cache::Core::land_on_stored(const std::shared_ptr<Flight>& flight, TimePoin
   // The value may have been written after its predecessor's remaining life was asked.
   if (life > milliseconds{0}) expires_at = std::min(expires_at, sent_at + std::min(life, kTtlMax));
   const bool may_cache = ttl_ms != kTtlMissing;
-  if (links_vouch()) {
+  if (links_vouch() && !flight->must_ask_tags) {
     if (tags_.is_dead(tags_.generation(), found.version, found.tags.span())) return on_miss();
     return land(flight, std::move(found), expires_at, may_cache);
   }

@@ -363,6 +363,8 @@ void Cache::Core::acknowledge(const std::shared_ptr<Write>& write, Written writt
     loop_->run_after(milliseconds{1}, [this, write, written] { acknowledge(write, written); });
     return;
   }
+  // What is read or loaded now was begun before: who comes after this must not be given it.
+  if (!write->evicts_keys()) bar_fills();
   if (!write->fence) {
     counters_.writes_acknowledged.fetch_add(1, std::memory_order_relaxed);
     return write->callback(written);

@@ -1,17 +1,21 @@
 #include "tiercel/coherence/ahead_keys.h"
 
+#include <algorithm>
+#include <limits>
 #include <utility>
 
 namespace tiercel::coherence {
 
 void AheadKeys::add(std::string_view key, Version version) {
-  if (has_overflowed_) return;
-  if (size() == kKeysMax) {
-    clear();
-    has_overflowed_ = true;
-    return;
-  }
-  if (version == kVersionUnknown) {
+  constexpr Version kNever = std::numeric_limits<Version>::max();
+  if (has_overflowed() || size() == kKeysMax) {
+    const Version newest = version == kVersionUnknown || !unversioned_.empty() ? kNever
+                           : by_version_.empty() ? version
+                                                 : std::max(version, by_version_.rbegin()->first);
+    forgotten_max_ = std::max(forgotten_max_, newest);
+    by_version_.clear();
+    unversioned_.clear();
+  } else if (version == kVersionUnknown) {
     unversioned_.emplace(key);
   } else {
     by_version_.emplace(version, key);
@@ -19,6 +23,7 @@ void AheadKeys::add(std::string_view key, Version version) {
 }
 
 void AheadKeys::reached(Version version) {
+  if (version >= forgotten_max_) forgotten_max_ = kVersionUnknown;
   while (!by_version_.empty() && by_version_.begin()->first <= version) {
     by_version_.erase(by_version_.begin());
   }
@@ -35,7 +40,7 @@ std::vector<std::string> AheadKeys::take() {
 void AheadKeys::clear() {
   by_version_.clear();
   unversioned_.clear();
-  has_overflowed_ = false;
+  forgotten_max_ = kVersionUnknown;
 }
 
 }  // namespace tiercel::coherence

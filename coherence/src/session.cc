@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "tiercel/base/chaos_hooks.h"
+
 // Invariants:
 //   lease_until_ is not TimePoint{} only while stream_ is set and joining_ is kJoined: the lease
 //   never outlives its epoch;
@@ -15,6 +17,8 @@ namespace tiercel::coherence {
 namespace {
 
 constexpr int kRoundsPerLease = 5;
+// With a long lease, too, a server that becomes a replica, or is given one, is to be noticed soon.
+constexpr Duration kRoundMax = std::chrono::seconds{1};
 
 std::string range_text(std::string_view field, Duration given, std::string_view range) {
   return std::string{field} + " is " + std::to_string(to_milliseconds(given)) + " ms; it must be " +
@@ -63,7 +67,7 @@ void Session::stream_up(const Server& server, TimePoint now, Actions& actions) {
   joining_ = Joining::kUnknown;
   history_again_at_ = TimePoint{};
   live_ = {};
-  is_overlapping_ = false;
+  position_ = confirmed_;
   if (!data_is_up_) data_.reset();  // Where D was says nothing about where it will be.
   witness_.follow(server.replication_id);
   // What was read before S was subscribed is not vouched for by what S will say.
@@ -122,9 +126,13 @@ std::optional<Session::Question> Session::take(std::optional<Question>& question
   return std::exchange(question, std::nullopt);
 }
 
+Duration Session::round_length() const {
+  return std::min<Duration>(options_.lease / kRoundsPerLease, kRoundMax);
+}
+
 // Where an answer takes longer than a round, the next question leaves with it.
 bool Session::took_a_round(const Question& question, TimePoint now) const {
-  return now >= question.sent_at + options_.lease / kRoundsPerLease;
+  return now >= question.sent_at + round_length();
 }
 
 void Session::send_ping(TimePoint now, Actions& actions) {
@@ -135,13 +143,14 @@ void Session::send_ping(TimePoint now, Actions& actions) {
 void Session::ask_master(TimePoint now, Actions& actions) {
   if (master_question_ || !links_agree() || !data_is_up_) return;
   master_question_ = ask(now);
+  asked_at_position_ = joining_ == Joining::kJoined ? position_ : Position{};
   actions.push_back(action(Action::Kind::kAskMaster, master_question_->token));
 }
 
 // All are asked together, so that none is much older than the others.
 void Session::begin_round(TimePoint now, Actions& actions) {
   ++round_;
-  next_round_at_ = now + options_.lease / kRoundsPerLease;
+  next_round_at_ = now + round_length();
   if (!ping_) send_ping(now, actions);
   for (auto& [address, question] : candidate_questions_) {
     // It had a round's time. A late answer still counts.
@@ -200,6 +209,10 @@ void Session::data_said(std::uint64_t token, const ReplicationState& said, TimeP
                   actions);
   }
   master_at_ = question->sent_at;
+  if (asked_at_position_.version != kVersionUnknown) {
+    confirmed_ = asked_at_position_;
+    ahead_.reached(confirmed_.version);
+  }
   witness_.master_said(said, question->sent_at);
   if (took_a_round(*question, now)) ask_master(now, actions);
   ask_what_is_open(now, actions);
@@ -283,7 +296,13 @@ void Session::renew(TimePoint now) {
     why_no_lease_ = "the master has not proven itself yet";
     return;
   }
+#ifdef TIERCEL_CHAOS_HOOKS
+  const Witness::Proof proof = chaos_hooks().lease_by_pings_alone
+                                   ? Witness::Proof{.at = TimePoint::max()}
+                                   : witness_.proof(options_.witness_min);
+#else
   const Witness::Proof proof = witness_.proof(options_.witness_min);
+#endif
   if (!proof.at) {
     if (proof.is_deposed) return end_lease(proof.why_not);
     why_no_lease_ = proof.why_not;
@@ -341,7 +360,7 @@ void Session::history_said(std::uint64_t token, HistoryPage page, TimePoint now,
   for (auto entry = page.entries.begin() + 1; entry != page.entries.end(); ++entry) {
     const Position reached = position_of(*entry);
     apply(std::move(*entry), actions);
-    reach(reached);
+    position_ = reached;
   }
   if (page.is_last) {
     ++epochs_warm_;
@@ -352,7 +371,7 @@ void Session::history_said(std::uint64_t token, HistoryPage page, TimePoint now,
 
 void Session::history_silent(std::uint64_t token, TimePoint now, Actions&) {
   if (!take(history_question_, token)) return;
-  history_again_at_ = now + options_.lease / kRoundsPerLease;
+  history_again_at_ = now + round_length();
 }
 
 void Session::join(TimePoint now, Actions& actions) {
@@ -360,14 +379,14 @@ void Session::join(TimePoint now, Actions& actions) {
   is_overlapping_ = true;
   joined_at_token_ = last_token_;
   // S was subscribed before the history was asked: nothing lies between the two.
-  if (live_.version > position_.version) reach(live_);
+  if (live_.version > position_.version) position_ = live_;
   renew(now);
   ask_what_is_open(now, actions);
 }
 
 void Session::start_cold(std::string reason, Actions& actions) {
   joining_ = Joining::kCold;
-  position_ = {};
+  position_ = confirmed_ = asked_at_position_ = {};
   proven_at_ = TimePoint{};
   drop_all(std::move(reason), actions);
 }
@@ -377,13 +396,8 @@ void Session::drop_all(std::string reason, Actions& actions) {
   actions.push_back({.kind = Action::Kind::kDropAll, .reason = std::move(reason)});
 }
 
-void Session::reach(const Position& position) {
-  position_ = position;
-  ahead_.reached(position.version);
-}
-
 void Session::note_fill(std::string_view key, Version version) {
-  if (version == kVersionUnknown || version > position_.version) ahead_.add(key, version);
+  if (version == kVersionUnknown || version > confirmed_.version) ahead_.add(key, version);
 }
 
 // --- changes
@@ -412,11 +426,12 @@ void Session::message(Change change, TimePoint now, Actions& actions) {
     }
     drop_all("the history was reset", actions);
     position_ = position;
+    confirmed_ = asked_at_position_ = {};
     if (change.kind == ChangeKind::kKeys || change.kind == ChangeKind::kAll) return;
     return apply(std::move(change), actions);
   }
   apply(std::move(change), actions);
-  if (is_versioned) reach(position);
+  if (is_versioned) position_ = position;
 }
 
 // Evicts whatever L1 has, of whichever version.
@@ -431,6 +446,7 @@ void Session::apply(Change change, Actions& actions) {
   switch (change.kind) {
     case ChangeKind::kKeys:
       if (change.value && change.keys.size() == 1) {
+        note_fill(change.keys.front(), change.version);
         actions.push_back({.kind = Action::Kind::kRefresh,
                            .key = std::move(change.keys.front()),
                            .version = change.version,

@@ -1,5 +1,6 @@
 // Invariant: whoever reads a version that a reset has stored also reads the generation that this
-// reset has begun, or a later one: the generation is stored first, the versions with release.
+// reset has begun, or a later one: the generation is stored first, the versions with release. A
+// generation that has not joined is odd, and matches none that a reader can have.
 
 #include "tiercel/coherence/tag_table.h"
 
@@ -15,8 +16,12 @@ constexpr Version kVersionMax = std::numeric_limits<Version>::max();
 constexpr std::size_t kVersionBytes = 8;
 
 Result<Version> decode_version(std::string_view bytes) {
-  if (bytes.size() == kVersionBytes) return read_u64_be(bytes.data());
-  return corrupt("tags: a version of " + std::to_string(bytes.size()) + " bytes");
+  if (bytes.size() != kVersionBytes) {
+    return corrupt("tags: a version of " + std::to_string(bytes.size()) + " bytes");
+  }
+  const Version version = read_u64_be(bytes.data());
+  if (version == kVersionUnknown) return corrupt("tags: version 0");
+  return version;
 }
 
 Result<TagSlot> decode_slot(std::string_view field) {
@@ -63,8 +68,7 @@ Result<bool> is_dead_in_redis(Version version,
   return false;
 }
 
-TagTable::TagTable()
-    : base_(kVersionMax), versions_(std::make_unique<std::atomic<Version>[]>(kSlots)) {}
+TagTable::TagTable() : versions_(std::make_unique<std::atomic<Version>[]>(kSlots)) {}
 
 void TagTable::raise(std::atomic<Version>& stored, Version version) noexcept {
   if (version == kVersionUnknown) version = kVersionMax;
@@ -80,18 +84,24 @@ void TagTable::invalidate(TagSlot slot, Version version) noexcept {
 
 void TagTable::clear(Version version) noexcept { raise(base_, version); }
 
-void TagTable::reset(const TagBaseline& baseline) noexcept {
-  const std::uint64_t before = generation_.load(std::memory_order_relaxed);
-  generation_.store(before | kResetting, std::memory_order_relaxed);
-  base_.store(kVersionMax, std::memory_order_release);
+void TagTable::reset() noexcept {
+  const std::uint64_t generation = generation_.load(std::memory_order_relaxed);
+  if ((generation & kNotJoined) == 0) {
+    generation_.store(generation + 1, std::memory_order_relaxed);
+  }
+  base_.store(kVersionUnknown, std::memory_order_release);
   for (std::size_t slot = 0; slot < kSlots; ++slot) {
     versions_[slot].store(kVersionUnknown, std::memory_order_release);
   }
-  for (const auto& [slot, version] : baseline.slots) {
-    versions_[slot].store(version, std::memory_order_release);
+}
+
+void TagTable::join(const TagBaseline& baseline) noexcept {
+  if (baseline.base != kVersionUnknown) clear(baseline.base);
+  for (const auto& [slot, version] : baseline.slots) invalidate(slot, version);
+  const std::uint64_t generation = generation_.load(std::memory_order_relaxed);
+  if ((generation & kNotJoined) != 0) {
+    generation_.store(generation + 1, std::memory_order_release);
   }
-  base_.store(baseline.base, std::memory_order_release);
-  generation_.store(before + 2, std::memory_order_release);
 }
 
 }  // namespace tiercel::coherence

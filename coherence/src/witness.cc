@@ -144,9 +144,8 @@ std::vector<std::string> Witness::candidates() const {
 }
 
 bool Witness::has_witness() const {
-  return std::any_of(candidates_.begin(), candidates_.end(), [this](const auto& entry) {
-    const Answer answer = entry.second.answer;
-    return answer == Answer::kFollows || (has_sentinels_ && answer == Answer::kElsewhere);
+  return std::any_of(candidates_.begin(), candidates_.end(), [](const auto& entry) {
+    return entry.second.answer == Answer::kFollows;
   });
 }
 

@@ -46,6 +46,7 @@ struct ShellOptions {
   std::int64_t lease_ms = CacheOptions{}.lease.count();
   std::int64_t l1_bytes = static_cast<std::int64_t>(CacheOptions{}.l1_capacity_bytes_max);
   std::optional<std::int64_t> ttl_ms;
+  std::int64_t timeout_ms = CacheOptions{}.read_timeout.count();
   std::string log_level = "warn";
 };
 
@@ -73,6 +74,9 @@ void add_shell_options(CLI::App& shell, ShellOptions& options) {
       ->capture_default_str();
   shell.add_option("--ttl-ms", options.ttl_ms, "Life of what is set without a TTL of its own")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{kTtlMax.count()}));
+  shell.add_option("--timeout-ms", options.timeout_ms, "How long a command may wait for Redis")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{kTimeoutMax.count()}))
+      ->capture_default_str();
   shell.add_option("--log-level", options.log_level, "For the log on standard error")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
       ->capture_default_str();
@@ -84,6 +88,7 @@ CacheOptions cache_options(const ShellOptions& given, LogSink log) {
   options.lease = milliseconds{given.lease_ms};
   options.stream_timeout = std::max(options.stream_timeout, options.lease);
   if (given.ttl_ms) options.ttl = milliseconds{*given.ttl_ms};
+  options.read_timeout = options.write_timeout = milliseconds{given.timeout_ms};
   options.log = std::move(log);
   return options;
 }

@@ -1,6 +1,6 @@
-// Invariants: part p is about the keys [p * kKeysPerPart, …), and whoever answers it writes only to
-// its own places of the answer, so that no lock is needed; the last to count down hands it over.
-// The submitting thread holds one count of its own, until all parts are on their way.
+// Invariants: part p is about the keys [p * kKeysPerPart, …), and whoever answers a command of it
+// writes only to its own places of the answer, so that no lock is needed; the last to count down
+// hands it over. The submitting thread holds one count of its own, until all are on their way.
 
 #include "tiercel/l2/batch.h"
 
@@ -38,6 +38,8 @@ namespace {
 
 // A write is sent when it has grown to this, so that large values are commands of their own.
 constexpr std::size_t kCommandBytes = 64 * 1024;
+// What a read brings should not be much more: it is copied in one go.
+constexpr std::size_t kReplyBytes = 128 * 1024;
 
 std::size_t parts_of(std::size_t keys) noexcept { return (keys + kKeysPerPart - 1) / kKeysPerPart; }
 
@@ -45,34 +47,55 @@ Error refused_by_server(const ReplyView& reply) {
   return unavailable("the server answered " + server_text(reply.text()));
 }
 
+// The first of the commands of a part to fail tells why. They may fail on two threads.
+class PartErrors {
+ public:
+  explicit PartErrors(std::size_t parts) : is_failed_(parts) {}
+  void note(BatchErrors& errors, std::size_t part, Error error) {
+    if (!is_failed_[part].exchange(true)) BatchAccess::by_part(errors)[part] = std::move(error);
+  }
+
+ private:
+  std::vector<std::atomic<bool>> is_failed_;
+};
+
+// Of the keys of one command.
+struct Keys {
+  std::size_t first;
+  std::size_t count;
+};
+
 struct GetMany {
-  explicit GetMany(std::size_t keys, GetManyCallback callback) : done(std::move(callback)) {
+  GetMany(std::size_t keys, std::size_t keys_in_command, GetManyCallback callback)
+      : step(keys_in_command), failed(parts_of(keys)), done(std::move(callback)) {
     BatchAccess::values(batch).resize(keys);
-    BatchAccess::blocks(batch).resize(parts_of(keys));
+    BatchAccess::blocks(batch).resize((keys + step - 1) / step);
     BatchAccess::by_part(BatchAccess::errors(batch)).resize(parts_of(keys));
   }
 
-  void answer(std::size_t part, std::size_t count, const Result<ReplyView>& reply) {
+  // How large the values were; nothing where there is no telling.
+  std::optional<std::size_t> answer(Keys keys, const Result<ReplyView>& reply) {
+    std::optional<std::size_t> mean;
     if (!reply) {
-      fail(part, reply.error());
-    } else if (reply->size() != count) {
-      fail(part, refused_by_server(*reply));
+      fail(keys, reply.error());
+    } else if (reply->size() != keys.count) {
+      fail(keys, refused_by_server(*reply));
     } else {
-      keep(part, *reply);
+      mean = keep(keys, *reply) / keys.count;
     }
     count_down();
+    return mean;
   }
-  void fail(std::size_t part, Error error) {
-    BatchAccess::by_part(BatchAccess::errors(batch))[part] = std::move(error);
+  void fail(Keys keys, Error error) {
+    failed.note(BatchAccess::errors(batch), keys.first / kKeysPerPart, std::move(error));
   }
-  void keep(std::size_t part, const ReplyView& reply) {
+  std::size_t keep(Keys keys, const ReplyView& reply) {
     std::size_t bytes = 1;  // An empty value, too, has an address.
     for (const ReplyView value : reply) bytes += value.text().size();
-    auto& block = BatchAccess::blocks(batch)[part];
+    auto& block = BatchAccess::blocks(batch)[keys.first / step];
     block.reset(new char[bytes]);
     char* at = block.get();
-    auto place =
-        BatchAccess::values(batch).begin() + static_cast<std::ptrdiff_t>(part * kKeysPerPart);
+    auto place = BatchAccess::values(batch).begin() + static_cast<std::ptrdiff_t>(keys.first);
     for (const ReplyView value : reply) {
       const std::string_view text = value.text();
       if (value.is_string()) {
@@ -82,20 +105,23 @@ struct GetMany {
       }
       ++place;
     }
+    return bytes;
   }
   void count_down() {
     if (left.fetch_sub(1, std::memory_order_acq_rel) == 1) done(std::move(batch));
   }
 
+  const std::size_t step;  // Keys in one command; divides kKeysPerPart.
   ValueBatch batch;
+  PartErrors failed;
   GetManyCallback done;
   std::atomic<std::size_t> left{1};
 };
 
 struct SetMany {
-  explicit SetMany(std::size_t keys, SetManyCallback callback) : done(std::move(callback)) {
+  SetMany(std::size_t keys, SetManyCallback callback)
+      : failed(parts_of(keys)), done(std::move(callback)) {
     BatchAccess::by_part(errors).resize(parts_of(keys));
-    is_failed = std::vector<std::atomic<bool>>(parts_of(keys));
   }
 
   void answer(std::size_t part, const Result<ReplyView>& reply) {
@@ -106,39 +132,45 @@ struct SetMany {
     }
     count_down();
   }
-  // Of the commands of one part the first to fail tells why.
-  void fail(std::size_t part, Error error) {
-    if (!is_failed[part].exchange(true)) BatchAccess::by_part(errors)[part] = std::move(error);
-  }
+  void fail(std::size_t part, Error error) { failed.note(errors, part, std::move(error)); }
   void count_down() {
     if (left.fetch_sub(1, std::memory_order_acq_rel) == 1) done(std::move(errors));
   }
 
   BatchErrors errors;
-  std::vector<std::atomic<bool>> is_failed;
+  PartErrors failed;
   SetManyCallback done;
   std::atomic<std::size_t> left{1};
 };
+
+// A power of two, so that a part is a number of whole commands.
+std::size_t keys_per_command(std::size_t value_bytes) noexcept {
+  std::size_t keys = kKeysPerPart;
+  while (keys > 1 && keys * value_bytes > kReplyBytes) keys /= 2;
+  return keys;
+}
 
 }  // namespace
 
 void Client::get_many(std::span<const std::string_view> keys, TimePoint deadline,
                       GetManyCallback done) {
-  const auto state = std::make_shared<GetMany>(keys.size(), std::move(done));
-  for (std::size_t part = 0; part < parts_of(keys.size()); ++part) {
-    const auto mine = keys.subspan(part * kKeysPerPart,
-                                   std::min(kKeysPerPart, keys.size() - part * kKeysPerPart));
+  const std::size_t step = keys_per_command(core_->batch_value_bytes());
+  const auto state = std::make_shared<GetMany>(keys.size(), step, std::move(done));
+  for (std::size_t first = 0; first < keys.size(); first += step) {
+    const auto mine = keys.subspan(first, std::min(step, keys.size() - first));
     std::array<std::string_view, kKeysPerPart + 1> words{"MGET"};
     std::copy(mine.begin(), mine.end(), words.begin() + 1);
     const std::span<const std::string_view> request{words.data(), mine.size() + 1};
-    ViewCallback callback{[state, part, count = mine.size()](Result<ReplyView> reply) {
-      state->answer(part, count, reply);
+    const Keys asked{first, mine.size()};
+    // The core outlives what is submitted to it.
+    ViewCallback callback{[state, asked, core = core_.get()](const Result<ReplyView>& reply) {
+      if (const auto mean = state->answer(asked, reply)) core->note_batch_value_bytes(*mean);
     }};
     state->left.fetch_add(1, std::memory_order_relaxed);
     if (auto refused =
             try_submit_written(request_bytes(request), Retry::kSafe, deadline, callback,
                                [request](char* out) noexcept { write_request(out, request); })) {
-      state->answer(part, mine.size(), std::move(*refused));
+      state->answer(asked, std::move(*refused));
     }
   }
   state->count_down();

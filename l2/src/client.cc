@@ -19,6 +19,14 @@
 
 namespace tiercel::l2 {
 
+namespace {
+
+// A direct call that has taken so long goes on as an ordinary command: the server is slow, and the
+// loop has all that a slow server calls for.
+constexpr Duration kLoanMax = std::chrono::milliseconds{5};
+
+}  // namespace
+
 void Client::Core::start() {
   loop_.post([self = shared_from_this()] {
     // The last Connection's handles to be closed let go of it, always on the loop thread. The
@@ -43,7 +51,9 @@ Error Client::Core::refusal(SubmitQueue::Verdict verdict) {
   using Verdict = SubmitQueue::Verdict;
   if (verdict == Verdict::kClosed) return closed("the client is closed");
   if (verdict == Verdict::kTooLarge) {
-    return invalid_argument("the command is larger than queue_bytes_max, it can never be sent");
+    return invalid_argument(
+        "the command is larger than queue_bytes_max, or the pipeline longer than "
+        "queue_commands_max: it can never be sent");
   }
   counters_.commands_overloaded.fetch_add(1, std::memory_order_relaxed);
   const RedisOptions& redis = config_.redis;
@@ -59,6 +69,37 @@ void Client::Core::wake() {
     self->is_wake_posted_.store(false);  // Before it looks: what comes later posts again.
     self->data_.accept();
   });
+}
+
+bool Client::Core::try_directly(std::string_view command, Retry retry, TimePoint deadline,
+                                ViewCallback& callback) {
+  if (loop_.is_forked() || command.size() > SubmitQueue::kSharedBytesMax) return false;
+  const TimePoint begin = Clock::system().now();
+  const auto lent = queue_.borrow(command.size(), begin);
+  if (!lent) return false;
+  const TimePoint now = clock().now();
+  const Duration patience = std::min<Duration>(deadline - now, kLoanMax);
+  // A deadline that has passed is for the loop to tell.
+  const auto handed_back = patience > Duration{0} ? exchange(*lent, command, begin, patience)
+                                                  : std::optional{HandBack{}};
+  if (!handed_back) {
+    callback(lent->parser->view());
+    // What the server has sent beyond the reply is for the loop to judge.
+    if (lent->parser->is_empty() && queue_.give_back(command.size())) return true;
+  }
+  queue_.begin_return();
+  wake();
+  if (handed_back) {
+    const SubmitQueue::Request request{.bytes = command.size(),
+                                       .retry = retry,
+                                       .deadline = deadline,
+                                       .script = nullptr,
+                                       .is_call = true};
+    queue_.return_unanswered(request, command, callback, now, *handed_back);
+  } else {
+    queue_.return_socket(command.size());
+  }
+  return true;
 }
 
 void Client::Core::begin_close(UniqueFunction<void()> done) {
@@ -135,6 +176,7 @@ ClientStats Client::Core::stats() const {
   stats.connects_failed = read(counters_.connects_failed);
   stats.master_changes = read(counters_.master_changes);
   stats.commands_waiting = queue_.waiting();
+  stats.direct_calls = queue_.direct_calls();
   return stats;
 }
 
@@ -210,9 +252,13 @@ class ScriptRequest {
 }  // namespace
 
 template <typename Callback>
-std::optional<Error> Client::try_submit(Command& command, TimePoint deadline, Callback& callback) {
-  const SubmitQueue::Request request{
-      .bytes = command.size_, .retry = command.retry_, .deadline = deadline, .script = nullptr};
+std::optional<Error> Client::try_submit(Command& command, TimePoint deadline, Callback& callback,
+                                        bool is_call) {
+  const SubmitQueue::Request request{.bytes = command.size_,
+                                     .retry = command.retry_,
+                                     .deadline = deadline,
+                                     .script = nullptr,
+                                     .is_call = is_call};
   if (command.chunk_ != nullptr && command.size_ > SubmitQueue::kSharedBytesMax) {
     return core_->try_submit(request, callback, OwnChunk{std::exchange(command.chunk_, nullptr)});
   }
@@ -223,7 +269,7 @@ std::optional<Error> Client::try_submit(Command& command, TimePoint deadline, Ca
 }
 
 template <typename Callback>
-void Client::submit_any(Command command, TimePoint deadline, Callback callback) {
+void Client::submit_any(Command& command, TimePoint deadline, Callback& callback) {
   TIERCEL_CHECK(static_cast<bool>(callback));
   if (auto refused = try_submit(command, deadline, callback)) callback(std::move(*refused));
 }
@@ -231,7 +277,7 @@ void Client::submit_any(Command command, TimePoint deadline, Callback callback) 
 template <typename Callback>
 void Client::submit_any_script(const Script& script, std::span<const std::string_view> keys,
                                std::span<const std::string_view> arguments, Retry retry,
-                               TimePoint deadline, Callback callback) {
+                               TimePoint deadline, Callback& callback) {
   TIERCEL_CHECK(static_cast<bool>(callback));
   const ScriptRequest words{script, keys, arguments};
   auto refused = core_->try_submit(
@@ -241,23 +287,34 @@ void Client::submit_any_script(const Script& script, std::span<const std::string
 }
 
 void Client::submit(Command command, TimePoint deadline, ReplyCallback callback) {
-  submit_any(std::move(command), deadline, std::move(callback));
+  submit_any(command, deadline, callback);
 }
 
 void Client::submit_view(Command command, TimePoint deadline, ViewCallback callback) {
-  submit_any(std::move(command), deadline, std::move(callback));
+  submit_any(command, deadline, callback);
 }
 
 void Client::submit_script(const Script& script, std::span<const std::string_view> keys,
                            std::span<const std::string_view> arguments, Retry retry,
                            TimePoint deadline, ReplyCallback callback) {
-  submit_any_script(script, keys, arguments, retry, deadline, std::move(callback));
+  submit_any_script(script, keys, arguments, retry, deadline, callback);
 }
 
 void Client::submit_script_view(const Script& script, std::span<const std::string_view> keys,
                                 std::span<const std::string_view> arguments, Retry retry,
                                 TimePoint deadline, ViewCallback callback) {
-  submit_any_script(script, keys, arguments, retry, deadline, std::move(callback));
+  submit_any_script(script, keys, arguments, retry, deadline, callback);
+}
+
+void Client::submit_pipeline(Pipeline& pipeline, TimePoint deadline, PipelineCallback each) {
+  TIERCEL_CHECK(static_cast<bool>(each));
+  if (pipeline.empty()) return;
+  const std::size_t count = pipeline.size();
+  std::unique_ptr<PipelineAnswers> answers{new PipelineAnswers{std::move(each), count}};
+  const auto refused = core_->try_submit(pipeline, deadline, answers.get());
+  if (!refused) return static_cast<void>(answers.release());
+  pipeline.clear();
+  for (std::size_t i = 0; i < count; ++i) answers->each(i, *refused);
 }
 
 bool CommandAwaitable::await_suspend(std::coroutine_handle<> waiter) {
@@ -284,7 +341,9 @@ Result<Reply> Client::call(Command command, TimePoint deadline) {
     result.emplace(reply ? Result<Reply>{reply->to_reply()} : std::move(reply).error());
     came.set();
   }};
-  if (auto refused = try_submit(command, deadline, callback)) return std::move(*refused);
+  if (!core_->try_directly(command.wire(), command.retry(), deadline, callback)) {
+    if (auto refused = try_submit(command, deadline, callback, true)) return std::move(*refused);
+  }
   came.wait();
   return std::move(*result);
 }
@@ -334,7 +393,10 @@ std::optional<Error> Client::stream_trouble() const {
 
 ClientStats Client::stats() const { return core_->stats(); }
 
-std::vector<SentinelStatus> Client::sentinels() const { return core_->sentinels(); }
+std::vector<SentinelStatus> Client::sentinels() const {
+  if (core_->loop().is_forked()) return {};  // A mutex may be locked for ever.
+  return core_->sentinels();
+}
 
 void Client::close() { core_->close(); }
 

@@ -2,11 +2,13 @@
 
 // Client::Core: what a Client consists of, for those sources that implement it.
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -48,6 +50,15 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   template <typename Callback>
   [[nodiscard]] std::optional<Error> try_submit(const SubmitQueue::Request& request,
                                                 Callback& callback, OwnChunk chunk);
+  [[nodiscard]] std::optional<Error> try_submit(Pipeline& pipeline, TimePoint deadline,
+                                                PipelineAnswers* answers) {
+    if (loop_.is_forked()) return forked();
+    return conclude(queue_.push_pipeline(pipeline, deadline, answers));
+  }
+  // Sends the command and reads its reply on this thread, if the connection is on offer. False: it
+  // is not, and nothing has happened. True: the callback was called, or will be by the loop.
+  [[nodiscard]] bool try_directly(std::string_view command, Retry retry, TimePoint deadline,
+                                  ViewCallback& callback);
   void begin_close(UniqueFunction<void()> done) TIERCEL_EXCLUDES(closed_mutex_);
   void close() TIERCEL_EXCLUDES(closed_mutex_);
 
@@ -65,6 +76,15 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   }
   void survey_sentinels(TimePoint deadline, SurveyCallback callback) {
     finder_.survey(deadline, std::move(callback));
+  }
+  // About the size of the values that batches read lately; it falls slowly. Any thread.
+  [[nodiscard]] std::size_t batch_value_bytes() const noexcept {
+    return batch_value_bytes_.load(std::memory_order_relaxed);
+  }
+  // Loop thread only.
+  void note_batch_value_bytes(std::size_t mean) noexcept {
+    const std::size_t before = batch_value_bytes();
+    batch_value_bytes_.store(std::max(mean, before - before / 16), std::memory_order_relaxed);
   }
   [[nodiscard]] std::optional<Error> data_trouble() const { return data_.trouble(); }
   [[nodiscard]] std::optional<Error> stream_trouble() const { return stream_.trouble(); }
@@ -115,6 +135,7 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   SubmitQueue queue_;
   // A task that takes what was submitted is on its way to the loop.
   std::atomic<bool> is_wake_posted_{false};
+  std::atomic<std::size_t> batch_value_bytes_{0};
 
   Mutex closed_mutex_;
   CondVar closed_changed_;

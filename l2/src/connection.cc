@@ -448,6 +448,25 @@ void Connection::wrote(int status) {
   if (is_open_ && !is_writing_) listener_->connection_drained();
 }
 
+std::optional<LentSocket> Connection::lend() {
+  LentSocket lent{.parser = &parser_};
+  const bool is_idle = is_open_ && !is_writing_ && socket_->unsent.empty() && parser_.is_empty();
+  if (!is_idle || tls_ != nullptr || uv_fileno(&socket_->handle, &lent.fd) != 0)
+    return std::nullopt;
+  uv_read_stop(&socket_->stream);
+  return lent;
+}
+
+void Connection::take_back(const HandBack& how) {
+  if (!is_open_) return;
+  const auto self = shared_from_this();
+  if (how.failure != 0) return lose(end_of_input(how.failure));
+  const int status = uv_read_start(&socket_->stream, &Socket::give_buffer, &Socket::read);
+  if (status != 0) return lose(trouble("read", status));
+  if (how.has_reply) listener_->connection_reply_view(parser_.view());
+  if (how.has_reply || !parser_.is_empty()) pass_on_replies(false);
+}
+
 void Connection::close() {
   listener_ = nullptr;
   loop_.cancel(std::exchange(slice_timer_, 0));

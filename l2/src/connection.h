@@ -11,11 +11,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "loan.h"
 #include "resp_parser.h"
 #include "tiercel/base/clock.h"
 #include "tiercel/base/error.h"
@@ -75,10 +77,17 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // bytes given to write() now would certainly not leave at once.
   [[nodiscard]] bool write_busy() const noexcept { return is_writing_ || !is_open_; }
 
+  // Stops reading, so that another thread may use the socket and the parser until take_back, before
+  // which nothing else is called. Nothing where that cannot be: TLS, bytes still to be written,
+  // part of a reply read. The caller sets kick_fd.
+  [[nodiscard]] std::optional<LentSocket> lend();
+  // It is ours again. Tells the listener at once, from within, what the borrower has left behind.
+  void take_back(const HandBack& how);
+
   // The most that one system call is given, and a connection writes in one turn of the loop: both
   // bound how long the loop's other work waits.
-  static constexpr std::size_t kWriteBytesMax = std::size_t{256} << 10;
-  static constexpr std::size_t kTurnBytesMax = std::size_t{1} << 20;
+  static constexpr std::size_t kWriteBytesMax = std::size_t{128} << 10;
+  static constexpr std::size_t kTurnBytesMax = std::size_t{256} << 10;
   static constexpr std::size_t kSlicesMax = 64;
 
   [[nodiscard]] const Endpoint& endpoint() const noexcept { return options_.endpoint; }

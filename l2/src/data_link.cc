@@ -1,9 +1,9 @@
 // Invariants: a command is in exactly one of in_flight_, returned_ and waiting_, or answered and
-// gone (a tombstone: answered, and still in in_flight_). in_flight_ is empty while the link is not
-// up. A command enters in_flight_ only together with the start of the write that carries it, so
-// what is in the other two queues was certainly not sent on this connection. Answers run user code,
-// which may submit (into the inbox, not here), may ask() (which writes, and adds to in_flight_) and
-// may redial S, but does not change the queues otherwise.
+// gone (a tombstone: answered, and still in in_flight_ or returned_). in_flight_ is empty while the
+// link is not up. A command enters in_flight_ only together with the start of the write that
+// carries it, so what is in the other two queues was certainly not sent on this connection. Answers
+// run user code, which may submit (into the inbox, not here), may ask() (which writes, and adds to
+// in_flight_) and may redial S, but does not change the queues otherwise.
 
 #include "data_link.h"
 
@@ -23,7 +23,15 @@
 namespace tiercel::l2 {
 namespace {
 
+// After a question that came while the connection was lent.
+constexpr Duration kNoLoanAfterQuestion = std::chrono::seconds{1};
 constexpr Duration kSweepInterval = std::chrono::milliseconds{5};
+// What one turn of the loop does about deadlines; the rest is left to the next. Each takes some
+// tenths of a millisecond: docs/bench/l2.md.
+constexpr std::size_t kSortedPerTurn = 4096;
+constexpr std::size_t kExpiredPerTurn = 512;
+// Sorting begins so long before it is needed, since a hundred thousand take some turns.
+constexpr Duration kSortedAhead = std::chrono::milliseconds{50};
 // How long the replies in flight are awaited after the first READONLY. They are on their way.
 constexpr Duration kDrainMax = std::chrono::milliseconds{100};
 
@@ -76,6 +84,7 @@ DataLink::DataLink(Host& host)
 DataLink::~DataLink() = default;
 
 void DataLink::accept() {
+  collect();
   take();
   flush();
 }
@@ -90,7 +99,7 @@ void DataLink::take() {
       return;
     }
   }
-  deadline_min_ = std::min(deadline_min_, taken.deadline_min);
+  unsorted_deadline_min_ = std::min(unsorted_deadline_min_, taken.deadline_min);
   waiting_.splice_back(taken.commands);
   start_sweep();
 }
@@ -103,6 +112,10 @@ std::optional<Error> DataLink::ask(std::string_view wire, TimePoint deadline,
     return why ? *why : unavailable("the connection is being given up", endpoint_text());
   }
   if (deadline <= now) return unavailable("the deadline has passed", endpoint_text());
+  if (is_lent_ && !recall()) {
+    lend_after_ = now + kNoLoanAfterQuestion;  // Who asks again must not always come too late.
+    return unavailable("a direct call has the connection at the moment", endpoint_text());
+  }
   if (free_questions_.empty()) {
     return overloaded(std::to_string(kQuestionsMax) + " questions are outstanding");
   }
@@ -110,8 +123,9 @@ std::optional<Error> DataLink::ask(std::string_view wire, TimePoint deadline,
   question->answer.set(std::move(callback));
   question->deadline = deadline;
   question->sent_at = now;
-  deadline_min_ = std::min(deadline_min_, deadline);
+  question->place = PendingCommand::Place::kInFlight;
   in_flight_.push_back(question);
+  deadlines_.add(*question);
   connection().write(wire);
   start_sweep();
   return std::nullopt;
@@ -147,13 +161,23 @@ void DataLink::link_up(const ServerIdentity& server) {
 void DataLink::link_down(const Error& reason) {
   forget_connection();
   if (host().observer() != nullptr) host().observer()->data_down(reason);
-  for (PendingList sent = std::exchange(in_flight_, {}); !sent.empty();) {
+  // What could not be read came in the turn of the oldest. Once, that may be anybody's fault;
+  // twice, it is its reply, and to send it again would end the connection of all the others again.
+  if (sorted_last_ != nullptr && sorted_last_->place == PendingCommand::Place::kInFlight) {
+    sorted_last_ = nullptr;
+  }
+  bool is_blamed = reason.code == ErrorCode::kProtocol;
+  for (PendingList sent = std::exchange(in_flight_, {}); !sent.empty(); is_blamed = false) {
     PendingCommand* const command = sent.pop_front();
     if (command->is_answered()) {
       discard(command);
     } else if (command->is_question) {
       answer(command, unavailable("the connection was lost before the answer: " + reason.message,
                                   reason.endpoint));
+    } else if (command->retry == Retry::kSafe && is_blamed &&
+               std::exchange(command->was_unreadable, true)) {
+      answer(command, protocol_error("twice there was no readable reply to it: " + reason.message,
+                                     reason.endpoint));
     } else if (command->retry == Retry::kSafe) {
       host().counters().retries.fetch_add(1, std::memory_order_relaxed);
       put_back(command);
@@ -170,7 +194,14 @@ void DataLink::link_failed(const Error& reason) {
 }
 
 void DataLink::answer_unsent(const Error& error) {
-  for (PendingCommand* const command : std::exchange(returned_, {})) answer(command, error);
+  sorted_last_ = nullptr;
+  for (PendingCommand* const command : std::exchange(returned_, {})) {
+    if (command->is_answered()) {
+      queue_.recycle(command);
+    } else {
+      answer(command, error);
+    }
+  }
   for (PendingList unsent = std::exchange(waiting_, {}); !unsent.empty();) {
     answer(unsent.pop_front(), error);
   }
@@ -193,7 +224,7 @@ void DataLink::link_drained() { flush(); }
 void DataLink::link_read_end(bool more) {
   take();
   flush();
-  if (more) return;
+  if (more || lend()) return;
   std::this_thread::yield();
   take();
   flush();
@@ -204,7 +235,9 @@ void DataLink::flush() {
   if (is_reordering_ && !in_flight_.empty()) return;
   is_reordering_ = false;
   if (returned_.empty() && waiting_.empty()) return;
+  if (is_lent_ && !recall()) return;  // Goes on when it is back.
   const TimePoint now = host().clock().now();
+  overdue_left_ = kExpiredPerTurn;
   while (!connection().write_busy()) {
     WriteBatch batch;
     PendingList sent;
@@ -213,11 +246,13 @@ void DataLink::flush() {
       if (command == nullptr) break;
       batch.add(*command);
       command->sent_at = now;
+      command->place = PendingCommand::Place::kInFlight;
       sent.push_back(command);
     }
     if (batch.is_empty()) break;
-    connection().write(batch.slices());
     in_flight_.splice_back(sent);
+    count_lonely_call(in_flight_.size());
+    connection().write(batch.slices());
   }
 }
 
@@ -225,17 +260,28 @@ void DataLink::flush() {
 // process nothing may be sent that its caller has long given up.
 PendingCommand* DataLink::take_next(TimePoint now) {
   while (true) {
-    PendingCommand* command = nullptr;
-    if (!returned_.empty()) {
-      command = returned_.front();
-      returned_.pop_front();
-    } else if (!waiting_.empty()) {
-      command = waiting_.pop_front();
-    } else {
+    const bool is_again = !returned_.empty();
+    if (!is_again && waiting_.empty()) return nullptr;
+    PendingCommand* const command = is_again ? returned_.front() : waiting_.front();
+    const bool is_overdue = command->deadline <= now && !command->is_answered();
+    if (is_overdue && overdue_left_ == 0) {
+      flush_soon();
       return nullptr;
     }
-    if (command->deadline > now) return command;
-    answer(command, not_sent_in_time());
+    if (is_again) {
+      returned_.pop_front();
+    } else {
+      waiting_.pop_front();
+    }
+    if (is_overdue) {
+      --overdue_left_;
+      if (command == sorted_last_) sorted_last_ = in_flight_.back();
+      answer(command, too_late_to_send(*command));
+    } else if (command->is_answered()) {
+      queue_.recycle(command);
+    } else {
+      return command;
+    }
   }
 }
 
@@ -245,6 +291,8 @@ void DataLink::put_back(PendingCommand* command) {
                                         return sequence < other->sequence;
                                       });
   returned_.insert(place, command);
+  command->place = PendingCommand::Place::kReturned;
+  if (!command->is_in_bucket) deadlines_.add(*command);
 }
 
 void DataLink::link_reply(const ReplyView& reply) {
@@ -252,6 +300,7 @@ void DataLink::link_reply(const ReplyView& reply) {
     return redial(protocol_error("the server sent a reply to no command"));
   }
   PendingCommand* const command = in_flight_.pop_front();
+  if (command == sorted_last_) sorted_last_ = nullptr;  // Nor is any before it left.
   if (command->is_answered()) {
     host().counters().replies_late.fetch_add(1, std::memory_order_relaxed);
     // As true as if it had come in time.
@@ -263,6 +312,7 @@ void DataLink::link_reply(const ReplyView& reply) {
       pause_backoff_.reset();
       if (pause_timer_ == 0 && drain_timer_ == 0) set_trouble(std::nullopt);
     }
+    if (command->is_in_bucket) deadlines_.remove(*command);
     release(command);  // First, so that the callback may submit into the room it leaves.
     command->answer.reply(reply);
     recycle(command);
@@ -356,6 +406,8 @@ void DataLink::begin_drain(const Error& reason) {
 }
 
 void DataLink::leave(const Error& reason) {
+  // The command of a borrower is then in flight like any other.
+  if (is_lent_) connection().take_back(reclaim());
   if (!is_up() || drain_timer_ != 0) return;
   begin_drain(reason);
   if (in_flight_.empty()) finish_drain();
@@ -363,54 +415,90 @@ void DataLink::leave(const Error& reason) {
 
 void DataLink::finish_drain() { redial(drain_reason_); }
 
-void DataLink::start_sweep() {
+void DataLink::start_sweep(bool at_once) {
   if (sweep_timer_ != 0) return;
   if (in_flight_.empty() && returned_.empty() && waiting_.empty()) {
-    deadline_min_ = TimePoint::max();
+    unsorted_deadline_min_ = TimePoint::max();
     return;
   }
-  sweep_timer_ = host().loop().run_after(kSweepInterval, [this] {
+  sweep_timer_ = host().loop().run_after(at_once ? Duration{0} : kSweepInterval, [this] {
     sweep_timer_ = 0;
-    sweep();
-    start_sweep();
+    const bool is_unfinished = sweep();
+    start_sweep(is_unfinished);
   });
 }
 
-void DataLink::sweep() {
+// True if there is more to do than one turn of the loop should take.
+bool DataLink::sweep() {
   const TimePoint now = host().clock().now();
-  if (now >= deadline_min_) expire(now);
+  bool is_unfinished = now + kSortedAhead >= unsorted_deadline_min_ && !sort_by_deadline();
+  is_unfinished |= expire(now);
+  if (!waiting_.empty()) swept_sequence_ = waiting_.back()->sequence;
   const auto limit = host().redis().response_timeout;
   if (!in_flight_.empty() && now - in_flight_.front()->sent_at > limit) {
     redial(unavailable("no reply for " + std::to_string(limit.count()) + " ms"));
   }
+  return is_unfinished;
 }
 
-void DataLink::expire(TimePoint now) {
-  TimePoint deadline_min = TimePoint::max();
-  const auto is_overdue = [now, &deadline_min](const PendingCommand& command) {
-    if (command.deadline <= now) return true;
-    deadline_min = std::min(deadline_min, command.deadline);
-    return false;
-  };
-  std::vector<std::pair<Answer, Error>> no_reply;
-  for (PendingCommand* command = in_flight_.front(); command != nullptr; command = command->next) {
-    if (command->is_answered() || !is_overdue(*command)) continue;
-    no_reply.emplace_back(std::move(command->answer), no_reply_in_time(*command));
+// True when all are sorted. Some are met that were sorted before: those that were sent again.
+bool DataLink::sort_by_deadline() {
+  for (std::size_t left = kSortedPerTurn; left > 0; --left) {
+    PendingCommand* next = sorted_last_ != nullptr ? sorted_last_->next : in_flight_.front();
+    if (next == nullptr &&
+        (sorted_last_ == nullptr || sorted_last_->place == PendingCommand::Place::kInFlight)) {
+      next = waiting_.front();
+    }
+    if (next == nullptr) {
+      unsorted_deadline_min_ = TimePoint::max();
+      return true;
+    }
+    sorted_last_ = next;
+    if (!next->is_answered() && !next->is_in_bucket) deadlines_.add(*next);
   }
-  PendingList not_sent;
-  std::erase_if(returned_, [&](PendingCommand* command) {
-    if (!is_overdue(*command)) return false;
-    not_sent.push_back(command);
-    return true;
-  });
-  for (PendingList all = std::exchange(waiting_, {}); !all.empty();) {
-    PendingCommand* const command = all.pop_front();
-    (is_overdue(*command) ? not_sent : waiting_).push_back(command);
+  return false;
+}
+
+// True if more are due.
+bool DataLink::expire(TimePoint now) {
+  bool is_asked = false;
+  for (std::size_t left = kExpiredPerTurn; left > 0; --left) {
+    PendingCommand* const command = deadlines_.take_due(now);
+    if (command == nullptr) return false;
+    if (command->place == PendingCommand::Place::kInFlight && !std::exchange(is_asked, true)) {
+      host().finder().suspect();
+    }
+    expire(command);
   }
-  deadline_min_ = deadline_min;
-  if (!no_reply.empty()) host().finder().suspect();
-  for (auto& [answer, error] : no_reply) answer.fail(std::move(error));
-  while (!not_sent.empty()) answer(not_sent.pop_front(), not_sent_in_time());
+  return true;
+}
+
+void DataLink::expire(PendingCommand* command) {
+  switch (command->place) {
+    case PendingCommand::Place::kInFlight: {
+      Answer answer = std::move(command->answer);
+      return answer.fail(no_reply_in_time(*command));
+    }
+    case PendingCommand::Place::kWaiting:
+      if (command == sorted_last_) {
+        sorted_last_ = command->prev != nullptr ? command->prev : in_flight_.back();
+      }
+      waiting_.remove(command);
+      return answer(command, not_sent_in_time());
+    case PendingCommand::Place::kReturned: {
+      Answer answer = std::move(command->answer);
+      queue_.release(*command);
+      answer.fail(not_sent_in_time());
+      return trim_returned();
+    }
+  }
+}
+
+void DataLink::trim_returned() noexcept {
+  while (!returned_.empty() && returned_.front()->is_answered()) {
+    queue_.recycle(returned_.front());
+    returned_.pop_front();
+  }
 }
 
 Error DataLink::not_sent_in_time() const {
@@ -420,6 +508,14 @@ Error DataLink::not_sent_in_time() const {
   return unavailable("not sent before its deadline: " + std::to_string(in_flight_.size()) +
                          " commands before it await their replies",
                      endpoint_text());
+}
+
+// It was waiting no longer than the time between two sweeps.
+Error DataLink::too_late_to_send(const PendingCommand& command) const {
+  if (command.sequence <= swept_sequence_) return not_sent_in_time();
+  return unavailable(
+      "not sent: its deadline was past, or only some milliseconds away, when it was submitted",
+      endpoint_text());
 }
 
 Error DataLink::no_reply_in_time(const PendingCommand& command) const {
@@ -444,6 +540,7 @@ void DataLink::discard(PendingCommand* command) noexcept {
 }
 
 void DataLink::answer(PendingCommand* command, Error error) {
+  if (command->is_in_bucket) deadlines_.remove(*command);
   release(command);  // First, so that the callback may submit into the room that it leaves.
   command->answer.fail(std::move(error));
   recycle(command);

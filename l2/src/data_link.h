@@ -8,6 +8,7 @@
 #include <deque>
 #include <string_view>
 
+#include "deadline_buckets.h"
 #include "link.h"
 #include "pending_command.h"
 #include "submit_queue.h"
@@ -21,7 +22,8 @@ class DataLink final : public Link {
   explicit DataLink(Host& host);
   ~DataLink() override;
 
-  // Takes what has been submitted, in order, and sends what can be sent.
+  // Takes what has been submitted, in order, and sends what can be sent. Also what a direct call
+  // has left to do.
   void accept();
   // Sends these bytes now, before all that waits, on this connection or not at all. The error, if
   // they cannot be sent; the callback is then still the caller's. At most kQuestionsMax
@@ -42,6 +44,7 @@ class DataLink final : public Link {
   void link_reply(const ReplyView& reply) override;
   void link_read_end(bool more) override;
   void link_drained() override;
+  void link_leaving() override;
 
   void flush();
   [[nodiscard]] PendingCommand* take_next(TimePoint now);
@@ -55,10 +58,23 @@ class DataLink final : public Link {
   void forget_connection();
   void flush_soon();
 
-  void start_sweep();
-  void sweep();
-  void expire(TimePoint now);
+  // Direct calls: data_link_loan.cc.
+  void count_lonely_call(std::size_t commands) noexcept;
+  [[nodiscard]] bool lend();
+  [[nodiscard]] bool recall();
+  void collect();
+  HandBack reclaim();
+  void watch_loan();
+  void end_loan(const SubmitQueue::Returned& returned);
+
+  void start_sweep(bool at_once = false);
+  [[nodiscard]] bool sweep();
+  [[nodiscard]] bool sort_by_deadline();
+  [[nodiscard]] bool expire(TimePoint now);
+  void expire(PendingCommand* command);
+  void trim_returned() noexcept;
   [[nodiscard]] Error not_sent_in_time() const;
+  [[nodiscard]] Error too_late_to_send(const PendingCommand& command) const;
   [[nodiscard]] Error no_reply_in_time(const PendingCommand& command) const;
 
   void release(PendingCommand* command) noexcept;
@@ -73,20 +89,36 @@ class DataLink final : public Link {
 
   // The three queues hold each command once. Oldest first: in_flight_ in the order of sending,
   // returned_ (nothing of it ran, or it may run twice) and waiting_ by sequence; returned_ is sent
-  // first.
+  // first. In in_flight_ and returned_ answered ones may stay as tombstones; a tombstone in
+  // returned_ counts against no bound any more.
   PendingList in_flight_;
   std::deque<PendingCommand*> returned_;
   PendingList waiting_;
 
-  // No unanswered command's deadline is earlier. Rises only when a sweep has looked at all.
-  TimePoint deadline_min_ = TimePoint::max();
+  // Most commands are answered long before their deadlines. So they are sorted by them only when
+  // the first deadline among them is reached: all of returned_, and of in_flight_ and waiting_, one
+  // behind the other, those up to and including sorted_last_ (null: none). Of those behind it no
+  // deadline is before unsorted_deadline_min_.
+  DeadlineBuckets deadlines_;
+  PendingCommand* sorted_last_ = nullptr;
+  TimePoint unsorted_deadline_min_ = TimePoint::max();
   EventLoop::TimerId sweep_timer_ = 0;
+  std::uint64_t swept_sequence_ = 0;  // The last that waited when there was a sweep.
+  std::size_t overdue_left_ = 0;      // So many more may be answered in this turn by flush().
 
   EventLoop::TimerId flush_timer_ = 0;
 
   // NOSCRIPT: nothing is sent until the replies in flight are there, for those behind may be told
   // the same, and what is sent meanwhile would overtake them.
   bool is_reordering_ = false;
+
+  // Direct calls. While is_lent_ the three lists but waiting_ are empty, and nobody here touches
+  // the connection.
+  bool is_lent_ = false;
+  Kick kick_;
+  EventLoop::TimerId loan_timer_ = 0;
+  TimePoint lend_after_{};
+  int lonely_calls_ = 0;  // In a row, each alone in its write with nothing else in flight.
 
   // LOADING and the like: nothing is sent until the timer fires.
   EventLoop::TimerId pause_timer_ = 0;

@@ -37,7 +37,10 @@ void Link::abandon() {
   state_ = State::kStopped;
   if (timer_ != 0) host_.loop().cancel(std::exchange(timer_, 0));
   handshake_.reset();
-  if (connection_ != nullptr) connection_->close();
+  if (connection_ != nullptr) {
+    link_leaving();
+    connection_->close();
+  }
   connection_.reset();
 }
 

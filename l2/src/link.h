@@ -57,6 +57,8 @@ class Link : private Connection::Listener {
   virtual void link_down(const Error& reason) = 0;      // It was up.
   virtual void link_failed(const Error& reason) = 0;    // An attempt failed.
   virtual void link_reply(const ReplyView& reply) = 0;  // After the handshake.
+  // The connection is about to be closed.
+  virtual void link_leaving() {}
   // See Connection::Listener.
   virtual void link_read_end(bool /*more*/) {}
   virtual void link_drained() {}

@@ -39,7 +39,10 @@ class ReplicaReader::Core final : public ReplicaLink::Owner,
   void start();
   void submit(ReplicaRead read) TIERCEL_EXCLUDES(inbox_mutex_);
   void close() TIERCEL_EXCLUDES(closed_mutex_);
+  // In a child of fork() no mutex may be touched.
+  [[nodiscard]] bool is_forked() const noexcept { return loop_.is_forked(); }
   [[nodiscard]] std::vector<ReplicaStatus> statuses() const TIERCEL_EXCLUDES(statuses_mutex_) {
+    if (is_forked()) return {};
     MutexLock lock{statuses_mutex_};
     return statuses_;
   }
@@ -115,6 +118,10 @@ void ReplicaReader::Core::start() {
 }
 
 void ReplicaReader::Core::submit(ReplicaRead read) {
+  if (is_forked()) {
+    return read.callback(
+        closed("this process is a fork of the one that opened the replica reader"));
+  }
   if (read.command.retry() != Retry::kSafe) {
     return read.callback(invalid_argument("a replica runs only commands of Retry::kSafe"));
   }
@@ -291,6 +298,7 @@ void ReplicaReader::Core::publish_statuses() {
 }
 
 void ReplicaReader::Core::close() {
+  if (is_forked()) return;
   bool is_first = false;
   {
     MutexLock lock{closed_mutex_};
@@ -323,7 +331,14 @@ void ReplicaReader::Core::close_on_loop() {
 
 ReplicaReader::ReplicaReader(std::shared_ptr<Core> core) : core_(std::move(core)) {}
 
-ReplicaReader::~ReplicaReader() { close(); }
+ReplicaReader::~ReplicaReader() {
+  if (core_->is_forked()) {
+    // What it holds must not be closed here; see event_loop.h.
+    static_cast<void>(new std::shared_ptr<Core>(std::move(core_)));
+  } else {
+    close();
+  }
+}
 
 Result<std::unique_ptr<ReplicaReader>> ReplicaReader::open(ReplicaReaderConfig config,
                                                            Client& master, EventLoop& loop) {

@@ -8,6 +8,12 @@
 namespace tiercel::l2 {
 namespace {
 
+// Since the last direct call began: what the peer has done since then, the loop might not have seen
+// in time either.
+constexpr Duration kFreshMax = std::chrono::microseconds{100};
+// In a row; so that a stream that is out of step is found to be so, also when calls never pause.
+constexpr int kFreshCallsMax = 7;
+
 void delete_chunks(WriteChunk* chunk) noexcept {
   while (chunk != nullptr) DeleteChunk{}(std::exchange(chunk, chunk->next));
 }
@@ -19,22 +25,46 @@ SubmitQueue::~SubmitQueue() {
   for (WriteChunk* chunks : {tail_, sealed_, free_chunks_, returned_chunks_}) delete_chunks(chunks);
 }
 
-SubmitQueue::Verdict SubmitQueue::admit(const Request& request) {
-  if (request.bytes > bounds_.bytes_max) return Verdict::kTooLarge;
+SubmitQueue::Verdict SubmitQueue::admit(std::size_t commands, std::size_t bytes) {
+  if (bytes > bounds_.bytes_max || commands > bounds_.commands_max) return Verdict::kTooLarge;
   if (is_closed_) return Verdict::kClosed;
-  if (added_commands_ - seen_released_commands_ >= bounds_.commands_max) {
+  if (added_commands_ - seen_released_commands_ + commands > bounds_.commands_max) {
     seen_released_commands_ = released_commands_.load(std::memory_order_relaxed);
-    if (added_commands_ - seen_released_commands_ >= bounds_.commands_max) {
+    if (added_commands_ - seen_released_commands_ + commands > bounds_.commands_max) {
       return Verdict::kTooManyCommands;
     }
   }
-  if (added_bytes_ - seen_released_bytes_ + request.bytes > bounds_.bytes_max) {
+  if (added_bytes_ - seen_released_bytes_ + bytes > bounds_.bytes_max) {
     seen_released_bytes_ = released_bytes_.load(std::memory_order_relaxed);
-    if (added_bytes_ - seen_released_bytes_ + request.bytes > bounds_.bytes_max) {
+    if (added_bytes_ - seen_released_bytes_ + bytes > bounds_.bytes_max) {
       return Verdict::kTooManyBytes;
     }
   }
   return Verdict::kAccepted;
+}
+
+SubmitQueue::Verdict SubmitQueue::push_pipeline(Pipeline& pipeline, TimePoint deadline,
+                                                PipelineAnswers* answers) {
+  MutexLock lock{mutex_};
+  if (const Verdict verdict = admit(pipeline.size(), pipeline.chunk_->used);
+      verdict != Verdict::kAccepted) {
+    return verdict;
+  }
+  WriteChunk* const chunk = std::exchange(pipeline.chunk_, nullptr);
+  chunk->added = chunk->added_final = static_cast<std::uint32_t>(pipeline.size());
+  const bool is_first = submitted_.empty();
+  const char* bytes = chunk->bytes();
+  std::size_t index = 0;
+  for (const Pipeline::Part& part : pipeline.parts_) {
+    PendingCommand* const command = make_command(
+        {.bytes = part.bytes, .retry = part.retry, .deadline = deadline, .script = nullptr}, chunk,
+        bytes);
+    command->answer.set(answers, index++);
+    enqueue(command);
+    bytes += part.bytes;
+  }
+  pipeline.parts_.clear();
+  return is_first ? Verdict::kAcceptedFirst : Verdict::kAccepted;
 }
 
 void SubmitQueue::replace_tail() {
@@ -55,6 +85,8 @@ void SubmitQueue::add_commands() {
 
 SubmitQueue::Taken SubmitQueue::take_locked() {
   Taken taken;
+  // In the same moment, or a direct call could overtake what is taken.
+  if (!submitted_.empty()) recall_locked();
   taken.commands.splice_back(submitted_);
   taken.deadline_min = std::exchange(deadline_min_, TimePoint::max());
   free_commands_.splice_back(returned_commands_);
@@ -107,12 +139,113 @@ void SubmitQueue::dispose(WriteChunk* chunk) noexcept {
 
 std::uint64_t SubmitQueue::submitted() const {
   MutexLock lock{mutex_};
-  return added_commands_;
+  return last_sequence_;
 }
 
 std::size_t SubmitQueue::waiting() const {
   MutexLock lock{mutex_};
   return added_commands_ - released_commands_.load(std::memory_order_relaxed);
+}
+
+std::uint64_t SubmitQueue::direct_calls() const {
+  MutexLock lock{mutex_};
+  return direct_calls_;
+}
+
+// What the loop lends it has nothing in flight on, so that one command more is within the bounds.
+std::optional<LentSocket> SubmitQueue::borrow(std::size_t bytes, TimePoint now) {
+  MutexLock lock{mutex_};
+  if (loan_ != LoanState::kOffered || !submitted_.empty()) return std::nullopt;
+  loan_ = LoanState::kBorrowed;
+  was_borrowed_ = true;
+  borrower_sequence_ = ++last_sequence_;
+  ++added_commands_;
+  added_bytes_ += bytes;
+  const bool is_soon = now - std::exchange(borrowed_at_, now) < kFreshMax;
+  fresh_calls_ = is_soon && fresh_calls_ < kFreshCallsMax ? fresh_calls_ + 1 : 0;
+  lent_.is_fresh = fresh_calls_ > 0;
+  return lent_;
+}
+
+// It is charged no longer.
+void SubmitQueue::count_direct_call(std::size_t bytes) {
+  ++direct_calls_;
+  --added_commands_;
+  added_bytes_ -= bytes;
+}
+
+bool SubmitQueue::give_back(std::size_t bytes) {
+  MutexLock lock{mutex_};
+  if (loan_ != LoanState::kBorrowed) return false;
+  loan_ = LoanState::kOffered;
+  count_direct_call(bytes);
+  return true;
+}
+
+void SubmitQueue::begin_return() {
+  MutexLock lock{mutex_};
+  loan_ = LoanState::kReturning;
+}
+
+void SubmitQueue::return_socket(std::size_t bytes) {
+  MutexLock lock{mutex_};
+  count_direct_call(bytes);
+  end_loan({});
+}
+
+void SubmitQueue::return_unanswered(const Request& request, std::string_view command,
+                                    ViewCallback& callback, TimePoint sent_at,
+                                    const HandBack& how) {
+  MutexLock lock{mutex_};
+  char* const bytes = reserve(command.size());
+  std::memcpy(bytes, command.data(), command.size());
+  PendingCommand* const pending = make_command(request, tail_, bytes);
+  pending->answer.set(std::move(callback));
+  pending->sequence = borrower_sequence_;
+  pending->sent_at = sent_at;
+  end_loan({pending, how});
+}
+
+void SubmitQueue::end_loan(const Returned& returned) {
+  returned_ = returned;
+  loan_ = LoanState::kReturned;
+  loan_ended_.notify_one();
+}
+
+bool SubmitQueue::offer(const LentSocket& socket) {
+  MutexLock lock{mutex_};
+  if (!submitted_.empty()) return false;
+  lent_ = socket;
+  borrowed_at_ = TimePoint{};
+  loan_ = LoanState::kOffered;
+  was_borrowed_ = true;  // It gets its time.
+  return true;
+}
+
+LoanState SubmitQueue::recall_locked() {
+  if (loan_ == LoanState::kOffered) loan_ = LoanState::kNone;
+  if (loan_ == LoanState::kBorrowed) loan_ = LoanState::kWanted;
+  return loan_;
+}
+
+LoanState SubmitQueue::recall() {
+  MutexLock lock{mutex_};
+  return recall_locked();
+}
+
+LoanState SubmitQueue::recall_if_unused() {
+  MutexLock lock{mutex_};
+  return std::exchange(was_borrowed_, false) ? loan_ : recall_locked();
+}
+
+std::optional<SubmitQueue::Returned> SubmitQueue::collect(bool is_patient) {
+  MutexLock lock{mutex_};
+  while (loan_ == LoanState::kReturning || (is_patient && loan_ == LoanState::kWanted)) {
+    loan_ended_.wait(mutex_);
+  }
+  if (loan_ != LoanState::kReturned) return std::nullopt;
+  loan_ = LoanState::kNone;
+  return returned_;
 }
 
 }  // namespace tiercel::l2

@@ -7,6 +7,9 @@
 //   loop thread   take: all that was pushed since; gives back what is free again    (mutex, O(1))
 //   loop thread   release: its bytes and its place under the bounds; recycle: itself (no mutex)
 //
+// The loan of the connection (loan.h) is settled under the same mutex, since a direct call may only
+// begin at a moment when nothing is submitted that must be sent before it.
+//
 // Nothing is allocated for a command once there are as many PendingCommands and chunks as were ever
 // in use together. The commands stay allocated (their number is bounded by commands_max); of the
 // chunks a few.
@@ -20,10 +23,12 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "loan.h"
 #include "pending_command.h"
 #include "tiercel/base/mutex.h"
 #include "write_chunk.h"
@@ -45,6 +50,7 @@ class SubmitQueue {
     Retry retry = Retry::kIfNotSent;
     TimePoint deadline{};
     const Script* script = nullptr;
+    bool is_call = false;  // Somebody blocks for the answer.
   };
   enum class Verdict : std::uint8_t {
     kAccepted,
@@ -70,9 +76,31 @@ class SubmitQueue {
   [[nodiscard]] Verdict push_own(const Request& request, Callback& callback, OwnChunk& chunk)
       TIERCEL_EXCLUDES(mutex_);
 
+  // All commands of a pipeline, or none. `answers` has been made for them, and is theirs when they
+  // are accepted; the pipeline is then empty.
+  [[nodiscard]] Verdict push_pipeline(Pipeline& pipeline, TimePoint deadline,
+                                      PipelineAnswers* answers) TIERCEL_EXCLUDES(mutex_);
+
+  // The direct calls, any thread. The socket, if it is on offer; the caller then has a command's
+  // place under the bounds, and one of the two ways to end the loan is its last touch of the queue.
+  // `now`: on Clock::system().
+  [[nodiscard]] std::optional<LentSocket> borrow(std::size_t bytes, TimePoint now)
+      TIERCEL_EXCLUDES(mutex_);
+  // The command is answered, the socket as it was. False: the loop wants it back, see return_with.
+  [[nodiscard]] bool give_back(std::size_t bytes) TIERCEL_EXCLUDES(mutex_);
+  // In two steps: begin_return, then the loop is told, then return_… The other way round the loop
+  // might be gone, with all that is left of the client, before it can be told.
+  void begin_return() TIERCEL_EXCLUDES(mutex_);
+  // Answered.
+  void return_socket(std::size_t bytes) TIERCEL_EXCLUDES(mutex_);
+  // Not answered: it becomes a command like any other, with its callback.
+  void return_unanswered(const Request& request, std::string_view command, ViewCallback& callback,
+                         TimePoint sent_at, const HandBack& how) TIERCEL_EXCLUDES(mutex_);
+
   // Any thread.
   [[nodiscard]] std::uint64_t submitted() const TIERCEL_EXCLUDES(mutex_);
   [[nodiscard]] std::size_t waiting() const TIERCEL_EXCLUDES(mutex_);
+  [[nodiscard]] std::uint64_t direct_calls() const TIERCEL_EXCLUDES(mutex_);
 
   // Loop thread only, all that follow.
   struct Taken {
@@ -82,6 +110,21 @@ class SubmitQueue {
   [[nodiscard]] Taken take() TIERCEL_EXCLUDES(mutex_);
   // The last: nothing is accepted any more.
   [[nodiscard]] Taken close() TIERCEL_EXCLUDES(mutex_);
+
+  // Offers the socket to those who call. False: something was submitted.
+  [[nodiscard]] bool offer(const LentSocket& socket) TIERCEL_EXCLUDES(mutex_);
+  // Ends the loan, or asks for its end; what state it is in now. After kNone the socket is the
+  // loop's. It wakes nobody: a borrower who waits for the server must be kicked.
+  LoanState recall() TIERCEL_EXCLUDES(mutex_);
+  // The same if nobody has borrowed since it was last asked.
+  LoanState recall_if_unused() TIERCEL_EXCLUDES(mutex_);
+  struct Returned {
+    PendingCommand* command = nullptr;  // Null: it is answered.
+    HandBack how;
+  };
+  // Of a loan that is returning or returned, the former with a wait for the rest of it; else
+  // nothing. `is_patient`: also waits for one that has been recalled.
+  [[nodiscard]] std::optional<Returned> collect(bool is_patient) TIERCEL_EXCLUDES(mutex_);
 
   // It will not be sent again: what it occupied under the bounds is free, its bytes are gone.
   void release(PendingCommand& command) noexcept {
@@ -108,7 +151,7 @@ class SubmitQueue {
     // Written by this thread only.
     count.store(count.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
   }
-  [[nodiscard]] Verdict admit(const Request& request) TIERCEL_REQUIRES(mutex_);
+  [[nodiscard]] Verdict admit(std::size_t commands, std::size_t bytes) TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] char* reserve(std::size_t bytes) TIERCEL_REQUIRES(mutex_) {
     if (tail_ == nullptr || tail_->capacity - tail_->used < bytes) replace_tail();
     char* const at = tail_->bytes() + tail_->used;
@@ -119,6 +162,13 @@ class SubmitQueue {
   template <typename Callback>
   [[nodiscard]] Verdict append(const Request& request, WriteChunk* chunk, const char* bytes,
                                Callback& callback) TIERCEL_REQUIRES(mutex_);
+  [[nodiscard]] PendingCommand* make_command(const Request& request, WriteChunk* chunk,
+                                             const char* bytes) TIERCEL_REQUIRES(mutex_);
+  // Charged, and at the end of what is submitted.
+  void enqueue(PendingCommand* command) TIERCEL_REQUIRES(mutex_);
+  LoanState recall_locked() TIERCEL_REQUIRES(mutex_);
+  void count_direct_call(std::size_t bytes) TIERCEL_REQUIRES(mutex_);
+  void end_loan(const Returned& returned) TIERCEL_REQUIRES(mutex_);
   void replace_tail() TIERCEL_REQUIRES(mutex_);
   void add_commands() TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] Taken take_locked() TIERCEL_REQUIRES(mutex_);
@@ -139,11 +189,22 @@ class SubmitQueue {
   WriteChunk* free_chunks_ TIERCEL_GUARDED_BY(mutex_) = nullptr;
   std::size_t free_chunk_count_ TIERCEL_GUARDED_BY(mutex_) = 0;
   std::vector<std::unique_ptr<PendingCommand[]>> slabs_ TIERCEL_GUARDED_BY(mutex_);
-  std::uint64_t added_commands_ TIERCEL_GUARDED_BY(mutex_) = 0;
+  std::uint64_t last_sequence_ TIERCEL_GUARDED_BY(mutex_) = 0;
+  std::uint64_t added_commands_ TIERCEL_GUARDED_BY(mutex_) = 0;  // Without finished direct calls.
   std::uint64_t added_bytes_ TIERCEL_GUARDED_BY(mutex_) = 0;
   std::uint64_t seen_released_commands_ TIERCEL_GUARDED_BY(mutex_) = 0;
   std::uint64_t seen_released_bytes_ TIERCEL_GUARDED_BY(mutex_) = 0;
   bool is_closed_ TIERCEL_GUARDED_BY(mutex_) = false;
+
+  LoanState loan_ TIERCEL_GUARDED_BY(mutex_) = LoanState::kNone;
+  bool was_borrowed_ TIERCEL_GUARDED_BY(mutex_) = false;  // Since recall_if_unused.
+  LentSocket lent_ TIERCEL_GUARDED_BY(mutex_);
+  TimePoint borrowed_at_ TIERCEL_GUARDED_BY(mutex_){};  // Last.
+  int fresh_calls_ TIERCEL_GUARDED_BY(mutex_) = 0;      // In a row.
+  std::uint64_t borrower_sequence_ TIERCEL_GUARDED_BY(mutex_) = 0;
+  std::uint64_t direct_calls_ TIERCEL_GUARDED_BY(mutex_) = 0;
+  Returned returned_ TIERCEL_GUARDED_BY(mutex_);
+  CondVar loan_ended_;
 
   // Written by the loop thread only.
   alignas(64) std::atomic<std::uint64_t> released_commands_{0};
@@ -162,7 +223,8 @@ SubmitQueue::Verdict SubmitQueue::push(const Request& request, Callback& callbac
     return push_own(request, callback, chunk);
   }
   MutexLock lock{mutex_};
-  if (const Verdict verdict = admit(request); verdict != Verdict::kAccepted) return verdict;
+  if (const Verdict verdict = admit(1, request.bytes); verdict != Verdict::kAccepted)
+    return verdict;
   char* const bytes = reserve(request.bytes);
   write(bytes);
   return append(request, tail_, bytes, callback);
@@ -172,7 +234,8 @@ template <typename Callback>
 SubmitQueue::Verdict SubmitQueue::push_own(const Request& request, Callback& callback,
                                            OwnChunk& chunk) {
   MutexLock lock{mutex_};
-  if (const Verdict verdict = admit(request); verdict != Verdict::kAccepted) return verdict;
+  if (const Verdict verdict = admit(1, request.bytes); verdict != Verdict::kAccepted)
+    return verdict;
   chunk->added = 1;
   chunk->added_final = 1;
   WriteChunk* const own = chunk.release();
@@ -182,6 +245,15 @@ SubmitQueue::Verdict SubmitQueue::push_own(const Request& request, Callback& cal
 template <typename Callback>
 SubmitQueue::Verdict SubmitQueue::append(const Request& request, WriteChunk* chunk,
                                          const char* bytes, Callback& callback) {
+  PendingCommand* const command = make_command(request, chunk, bytes);
+  command->answer.set(std::move(callback));
+  const bool is_first = submitted_.empty();
+  enqueue(command);
+  return is_first ? Verdict::kAcceptedFirst : Verdict::kAccepted;
+}
+
+inline PendingCommand* SubmitQueue::make_command(const Request& request, WriteChunk* chunk,
+                                                 const char* bytes) {
   if (free_commands_.empty()) add_commands();
   PendingCommand* const command = free_commands_.pop_front();
   command->chunk = chunk;
@@ -190,15 +262,20 @@ SubmitQueue::Verdict SubmitQueue::append(const Request& request, WriteChunk* chu
   command->charged_bytes = request.bytes;
   command->script = request.script;
   command->deadline = request.deadline;
-  command->sequence = ++added_commands_;
   command->retry = request.retry;
+  command->is_call = request.is_call;
   command->is_whole_script = false;
-  command->answer.set(std::move(callback));
-  added_bytes_ += request.bytes;
-  if (request.deadline < deadline_min_) deadline_min_ = request.deadline;
-  const bool is_first = submitted_.empty();
+  command->was_unreadable = false;
+  command->place = PendingCommand::Place::kWaiting;
+  return command;
+}
+
+inline void SubmitQueue::enqueue(PendingCommand* command) {
+  command->sequence = ++last_sequence_;
+  ++added_commands_;
+  added_bytes_ += command->charged_bytes;
+  if (command->deadline < deadline_min_) deadline_min_ = command->deadline;
   submitted_.push_back(command);
-  return is_first ? Verdict::kAcceptedFirst : Verdict::kAccepted;
 }
 
 }  // namespace tiercel::l2

@@ -64,6 +64,27 @@ TEST(SessionLinks, NothingIsAskedOfADataConnectionOnAnotherServer) {
   EXPECT_TRUE(driver.leased());
 }
 
+TEST(SessionLinks, NobodyIsAskedWithoutAStream) {
+  for (const bool is_redialling : {false, true}) {
+    Driver driver{{.lease = kLease, .stream_timeout = kStreamTimeout, .has_sentinels = true}};
+    driver.world.master = master_of("X", {"a"});
+    driver.world.sentinels = calm({"a"});
+    driver.world.candidates = {{"a", replica_of("X")}};
+    driver.connect_and_lease();
+    if (is_redialling) {
+      driver.tick_when_due();
+      driver.data_said(replica_of("X"));
+      driver.now += kRound;
+    } else {
+      driver.now += kRound;
+      driver.stream_down();
+    }
+    EXPECT_TRUE(driver.data_up().empty());
+    EXPECT_TRUE(driver.tick().empty());
+    EXPECT_FALSE(driver.session.fills_allowed());
+  }
+}
+
 TEST(SessionLinks, NothingIsAskedOfADataConnectionThatIsDown) {
   Driver driver;
   driver.connect_and_lease();

@@ -62,11 +62,15 @@ TEST(SessionMessages, AClearCarriesItsVersion) {
 TEST(SessionMessages, OfAnUnknownVersionEvictHardAndSayNothingAboutTheHistory) {
   Driver driver;
   driver.connect_and_lease();
+  driver.run_for(kRound);  // Past the overlap with the history's page.
   driver.message(change_of({"a"}, 8));
   for (int i = 0; i < 2; ++i) {
     EXPECT_EQ(evicted(driver.message(change_of({"a"}, kVersionUnknown))), Keys{"a!"});
   }
   EXPECT_EQ(evicted(driver.message(change_of({"a"}, 9))), Keys{"a@9"});
+  driver.message(change_of({"a"}, kVersionUnknown));
+  driver.reconnect();
+  EXPECT_EQ(driver.open(Kind::kAskHistory)->action.version, 9U);
 }
 
 TEST(SessionMessages, AVersionThatDoesNotRiseMeansTheHistoryWasReset) {

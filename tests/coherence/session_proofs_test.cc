@@ -210,7 +210,11 @@ TEST(SessionProofs, AnAnswerOfAnEarlierEpochIsNone) {
   driver.world.sentinels.is_calm = false;
   driver.tick_when_due();
   driver.candidate_silent("a");  // So that the Sentinels are asked, too.
-  driver.stream_up();
+  const Actions asked = driver.stream_up();
+  EXPECT_EQ(kinds(asked), (Kinds{Kind::kBarFills, Kind::kDropAll, Kind::kSendPing, Kind::kAskMaster,
+                                 Kind::kAskCandidate, Kind::kAskCandidate, Kind::kAskSentinels,
+                                 Kind::kAskHistory}))
+      << "all is asked anew";
   for (const Asked& old : driver.stale()) {
     const std::uint64_t token = old.action.token;
     switch (old.action.kind) {
@@ -281,6 +285,15 @@ TEST(SessionProofs, AMasterThatBecameAReplicaIsLeft) {
   EXPECT_TRUE(driver.tick().empty());
   EXPECT_EQ(driver.session.lease_until(), TimePoint{});
   EXPECT_EQ(kinds(driver.stream_down()), Kinds{Kind::kBarFills});
+}
+
+TEST(SessionProofs, AStreamThatIsRedialledAlreadyIsNotLeftOnceMore) {
+  Driver driver = leased_driver(options_with(false));
+  driver.world.mute = {Kind::kSendPing};
+  driver.run_for(kRound);
+  driver.world.mute = {Kind::kSendPing, Kind::kAskMaster};
+  ASSERT_TRUE(has(driver.run_for(kStreamTimeout), Kind::kRedialStream));
+  EXPECT_TRUE(driver.data_said(replica_of("X")).empty());
 }
 
 TEST(SessionProofs, AMasterWithANewReplicationIdIsLeft) {

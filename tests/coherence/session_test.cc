@@ -261,6 +261,16 @@ TEST(SessionRedial, FollowsAnUnansweredPingOnce) {
   EXPECT_TRUE(has(driver.run_for(kRound + kStreamTimeout), Kind::kRedialStream)) << "and again";
 }
 
+TEST(SessionRedial, ItsDeadlineNeedNotBeThatOfARound) {
+  Driver driver{{.lease = kLease, .stream_timeout = kStreamTimeout + 30ms}};
+  driver.world.mute = {Kind::kSendPing};
+  driver.connect();
+  const TimePoint deadline = driver.now + kStreamTimeout + 30ms;
+  EXPECT_FALSE(has(driver.run_for(kStreamTimeout), Kind::kRedialStream));
+  EXPECT_EQ(driver.session.next_tick(), deadline);
+  EXPECT_TRUE(has(driver.tick_when_due(), Kind::kRedialStream));
+}
+
 TEST(SessionRedial, NothingIsGrantedToAStreamThatWasGivenUp) {
   // With the shortest stream_timeout the pong and the deadline can fall together.
   Driver driver{{.lease = 500ms, .stream_timeout = 500ms}};

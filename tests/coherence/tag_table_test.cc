@@ -33,16 +33,57 @@ bool is_dead(const TagTable& table, Version version, const Slots& slots) {
   return table.is_dead(table.generation(), version, slots);
 }
 
-TEST(TagTable, EverythingOfAKnownVersionIsDeadUntilTheFirstReset) {
-  const TagTable table;
+// As at the beginning of an epoch, when nothing is heard in between.
+void begin_epoch(TagTable& table, const TagBaseline& baseline) {
+  table.reset();
+  table.join(baseline);
+}
+
+TEST(TagTable, EverythingIsDeadUntilItHasJoined) {
+  TagTable table;
+  EXPECT_FALSE(table.has_joined());
   EXPECT_TRUE(is_dead(table, 1, {}));
-  EXPECT_TRUE(is_dead(table, kNewest - 1, {0}));
-  EXPECT_FALSE(is_dead(table, kVersionUnknown, {})) << "a foreign value has no part in this";
+  EXPECT_TRUE(is_dead(table, kNewest, {0}));
+  EXPECT_TRUE(is_dead(table, kVersionUnknown, {})) << "ask Redis";
+  const std::uint64_t before = table.generation();
+  table.join({});
+  EXPECT_TRUE(table.has_joined());
+  EXPECT_FALSE(is_dead(table, 1, {}));
+  EXPECT_TRUE(table.is_dead(before, 1, {})) << "who asked before knows nothing";
+  table.reset();
+  EXPECT_FALSE(table.has_joined());
+  EXPECT_TRUE(is_dead(table, 1, {}));
+  table.reset();
+  EXPECT_TRUE(is_dead(table, 1, {})) << "also twice";
+}
+
+TEST(TagTable, WhatWasHeardBeforeTheAnswerCountsToo) {
+  TagTable table;
+  table.reset();
+  table.invalidate(7, 100);
+  table.invalidate(8, 50);
+  table.clear(40);
+  table.join({.base = 30, .slots = {{7, 90}, {8, 60}, {9, 70}}});
+  EXPECT_TRUE(is_dead(table, 99, {7})) << "the answer was under way when it was heard";
+  EXPECT_FALSE(is_dead(table, 100, {7}));
+  EXPECT_TRUE(is_dead(table, 59, {8}));
+  EXPECT_TRUE(is_dead(table, 69, {9}));
+  EXPECT_TRUE(is_dead(table, 39, {}));
+  EXPECT_FALSE(is_dead(table, 40, {}));
+}
+
+TEST(TagTable, AnAnswerThatComesTwiceChangesNothing) {
+  TagTable table;
+  begin_epoch(table, {.base = 30});
+  const std::uint64_t generation = table.generation();
+  table.join({.base = 30});
+  EXPECT_TRUE(table.has_joined());
+  EXPECT_FALSE(table.is_dead(generation, 30, {}));
 }
 
 TEST(TagTable, AValueIsDeadBeforeItsTagsInvalidationAndAliveFromThatOn) {
   TagTable table;
-  table.reset({});
+  begin_epoch(table, {});
   table.invalidate(7, 100);
   EXPECT_TRUE(is_dead(table, 99, {7}));
   EXPECT_FALSE(is_dead(table, 100, {7})) << "a fill that began after it";
@@ -55,7 +96,7 @@ TEST(TagTable, AValueIsDeadBeforeItsTagsInvalidationAndAliveFromThatOn) {
 
 TEST(TagTable, EverySlotIsItsOwn) {
   TagTable table;
-  table.reset({});
+  begin_epoch(table, {});
   for (const TagSlot slot : Slots{0, 1, 255, 256, 32768, 65535}) {
     EXPECT_FALSE(is_dead(table, 5, {slot})) << slot;
     table.invalidate(slot, 6);
@@ -65,7 +106,7 @@ TEST(TagTable, EverySlotIsItsOwn) {
 
 TEST(TagTable, AnOlderInvalidationChangesNothing) {
   TagTable table;
-  table.reset({});
+  begin_epoch(table, {});
   table.invalidate(7, 100);
   table.invalidate(7, 50);
   EXPECT_TRUE(is_dead(table, 99, {7}));
@@ -77,7 +118,7 @@ TEST(TagTable, AnOlderInvalidationChangesNothing) {
 
 TEST(TagTable, AClearReachesValuesWithAndWithoutTags) {
   TagTable table;
-  table.reset({});
+  begin_epoch(table, {});
   table.clear(100);
   EXPECT_TRUE(is_dead(table, 99, {}));
   EXPECT_TRUE(is_dead(table, 99, {3}));
@@ -88,30 +129,30 @@ TEST(TagTable, AClearReachesValuesWithAndWithoutTags) {
 
 TEST(TagTable, AnUnknownVersionIsNewerThanAllUntilTheNextReset) {
   TagTable table;
-  table.reset({});
+  begin_epoch(table, {});
   table.invalidate(7, kVersionUnknown);
   EXPECT_TRUE(is_dead(table, kNewest - 1, {7}));
   EXPECT_FALSE(is_dead(table, 1, {8}));
   table.clear(kVersionUnknown);
   EXPECT_TRUE(is_dead(table, kNewest - 1, {}));
-  table.reset({.base = 5});
+  begin_epoch(table, {.base = 5});
   EXPECT_FALSE(is_dead(table, 5, {7}));
 }
 
 TEST(TagTable, AValueOfUnknownVersionWithTagsIsDead) {
   TagTable table;
-  table.reset({});
+  begin_epoch(table, {});
   EXPECT_TRUE(is_dead(table, kVersionUnknown, {7}));
 }
 
 TEST(TagTable, AResetForgetsAllThatRedisDoesNotSay) {
   TagTable table;
-  table.reset({.base = 50, .slots = {{7, 80}, {8, 90}}});
+  begin_epoch(table, {.base = 50, .slots = {{7, 80}, {8, 90}}});
   EXPECT_TRUE(is_dead(table, 49, {}));
   EXPECT_FALSE(is_dead(table, 50, {}));
   EXPECT_TRUE(is_dead(table, 79, {7}));
   EXPECT_TRUE(is_dead(table, 89, {8}));
-  table.reset({.base = 10, .slots = {{8, 20}}});
+  begin_epoch(table, {.base = 10, .slots = {{8, 20}}});
   EXPECT_FALSE(is_dead(table, 49, {}));
   EXPECT_FALSE(is_dead(table, 49, {7}));
   EXPECT_TRUE(is_dead(table, 19, {8}));
@@ -120,10 +161,10 @@ TEST(TagTable, AResetForgetsAllThatRedisDoesNotSay) {
 
 TEST(TagTable, WhoAskedForTheGenerationBeforeAResetIsToldDead) {
   TagTable table;
-  table.reset({});
+  begin_epoch(table, {});
   const std::uint64_t before = table.generation();
   EXPECT_FALSE(table.is_dead(before, 5, {}));
-  table.reset({});
+  begin_epoch(table, {});
   EXPECT_TRUE(table.is_dead(before, 5, {}));
   EXPECT_TRUE(table.is_dead(before, kVersionUnknown, {}));
   EXPECT_FALSE(is_dead(table, 5, {}));
@@ -133,7 +174,7 @@ TEST(TagTable, AgreesWithAModel) {
   constexpr std::uint64_t kSeed = 11;
   Random random{kSeed};
   TagTable table;
-  table.reset({});
+  begin_epoch(table, {});
   std::vector<Version> slots(16, 0);
   Version base = 0;
   for (int i = 0; i < 100'000; ++i) {
@@ -148,7 +189,7 @@ TEST(TagTable, AgreesWithAModel) {
         base = version;
         slots.assign(16, 0);
         slots[slot] = version + 5;
-        table.reset({.base = base, .slots = {{slot, version + 5}}});
+        begin_epoch(table, {.base = base, .slots = {{slot, version + 5}}});
         break;
       }
       case 2:
@@ -170,7 +211,7 @@ TEST(TagTable, NoReaderSeesTwoEpochsAtOnce) {
   TagTable table;
   const TagBaseline by_slot{.base = 1, .slots = {{7, 20}}};
   const TagBaseline by_base{.base = 20, .slots = {}};
-  table.reset(by_slot);
+  begin_epoch(table, by_slot);
   std::atomic<bool> stop{false};
   std::atomic<std::uint64_t> alive{0};
   std::atomic<std::uint64_t> asked{0};
@@ -184,7 +225,8 @@ TEST(TagTable, NoReaderSeesTwoEpochsAtOnce) {
       }
     });
   }
-  for (int i = 0; i < 200 || asked.load() < 1000; ++i) table.reset(i % 2 == 0 ? by_base : by_slot);
+  for (int i = 0; i < 200 || asked.load() < 1000; ++i)
+    begin_epoch(table, i % 2 == 0 ? by_base : by_slot);
   stop = true;
   for (auto& reader : readers) reader.join();
   EXPECT_EQ(alive.load(), 0U);
@@ -192,7 +234,7 @@ TEST(TagTable, NoReaderSeesTwoEpochsAtOnce) {
 
 TEST(TagTable, InvalidationsOfManyThreadsKeepTheNewest) {
   TagTable table;
-  table.reset({});
+  begin_epoch(table, {});
   std::vector<std::thread> writers;
   for (Version first = 0; first < 4; ++first) {
     writers.emplace_back([&table, first] {
@@ -234,6 +276,8 @@ TEST(DecodeTags, WhatIsNotThatHashIsCorrupt) {
       {"base", ""},
       {"base", version.substr(1)},
       {"base", version + "x"},
+      {"base", bytes_of(0)},
+      {"base", version, "7", bytes_of(0)},
       {"base", version, "7", "1"},
       {"base", version, "65536", version},
       {"base", version, "-1", version},

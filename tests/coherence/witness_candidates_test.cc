@@ -122,7 +122,7 @@ TEST(WitnessForgets, TheWaitBeginsAnewWithEachSignOfLife) {
       witness.master_said(master_of("X", {"a", "b"}), now);
     }
     now += 2s;
-    witness.master_said(master_of("X", {"a"}), now);
+    if (!answers) witness.master_said(master_of("X", {"a"}), now);
     witness.candidate_silent("b", now);
     witness.master_said(master_of("X", {"a"}), now);
     EXPECT_EQ(witness.candidates(), (Addresses{"a", "b"})) << answers;
@@ -183,6 +183,23 @@ TEST(WitnessBounds, TheOneThatFoundNoRoomIsNotTakenForAskedWhenAnotherIsForgotte
   witness.master_said(master_of("X", next), at(0) + Witness::kForgetAfter + 1s);
   EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, std::nullopt) << "not heard yet";
   witness.candidate_said("new", replica_of("X"), at(5));
+  EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(0));
+}
+
+TEST(WitnessBounds, TheSentinelsListIsCutUntilTheyGiveAShorterOne) {
+  Witness witness{true};
+  witness.follow("X");
+  witness.master_said(master_of("X", {"a"}), at(0));
+  Addresses all{"a"};
+  for (std::size_t i = 0; i < Witness::kCandidatesMax; ++i) all.push_back("r" + std::to_string(i));
+  witness.sentinels_said(calm(all), at(0));
+  for (const auto& address : witness.candidates()) {
+    witness.candidate_said(address, replica_of("X"), at(0));
+  }
+  EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, std::nullopt);
+  witness.sentinels_said(calm({"a"}, 1), at(10));
+  EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, std::nullopt) << "no majority says so";
+  witness.sentinels_said(calm({"a"}), at(20));
   EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(0));
 }
 

@@ -177,8 +177,10 @@ TEST(Witness, AReplicaOfAnotherBranchThatNeverFollowedOursIsGood) {
   witness.master_said(master_of("X", {"a"}), at(0));
   witness.sentinels_said(calm({"a", "c"}), at(0));
   witness.candidate_said("a", replica_of("X"), at(10));
-  witness.candidate_said("c", replica_of("W"), at(10));
-  EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(10));
+  for (int i = 0; i < 2; ++i) {
+    witness.candidate_said("c", replica_of("W"), at(10));
+    EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(10));
+  }
 }
 
 TEST(Witness, TheMasterBeforeOursIsGood) {

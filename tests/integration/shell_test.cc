@@ -30,8 +30,10 @@ using ::testing::Not;
 
 class Shell {
  public:
-  explicit Shell(std::vector<std::string> options = {}) {
+  // Patient, unless told otherwise: only what the machine's load cannot decide is tested.
+  explicit Shell(std::vector<std::string> options = {}, std::string_view timeout_ms = "60000") {
     options.insert(options.begin(), "shell");
+    options.insert(options.end(), {"--timeout-ms", std::string{timeout_ms}});
     process_ = ChildProcess::start({.executable = TIERCEL_TOOL, .arguments = std::move(options)});
   }
 
@@ -331,7 +333,7 @@ TEST(ShellWithRedis, TheLeaseSaysWhoVouches) {
 TEST(ShellWithRedis, AServerThatIsDownIsAnErrorUntilItIsUp) {
   const auto server = RedisServer::start();
   server->kill();
-  Shell shell{{"--url", server->url(), "--log-level", "error"}};
+  Shell shell{{"--url", server->url(), "--log-level", "error"}, "500"};
   const Json get = shell.ask("get k");
   EXPECT_EQ(get["op"], "get");
   EXPECT_EQ(get["key"], "k");

@@ -50,6 +50,11 @@ struct Observed {
 
 class RecordingObserver final : public LinkObserver {
  public:
+  // While no client knows it.
+  void forget() {
+    MutexLock lock{mutex_};
+    seen_ = {};
+  }
   [[nodiscard]] Observed seen() const {
     MutexLock lock{mutex_};
     return seen_;
@@ -187,6 +192,7 @@ class ClientTest : public ::testing::Test {
   }
   void open(RedisOptions options, std::string channel = {}) {
     client_.reset();
+    observer_.forget();  // close() does not tell it that the links are down.
     ClientConfig config;
     config.redis = std::move(options);
     config.channel = std::move(channel);
@@ -224,8 +230,14 @@ class ClientTest : public ::testing::Test {
     return reply->is_integer() ? std::to_string(reply->integer) : reply->text;
   }
 
+  // Returns when it is on its way: the client may go after that.
   void ping(const std::string& token) {
-    loop_.post([this, token] { client_->stream_ping(token); });
+    const auto sent = std::make_shared<std::promise<void>>();
+    loop_.post([this, token, sent] {
+      client_->stream_ping(token);
+      sent->set_value();
+    });
+    EXPECT_EQ(sent->get_future().wait_for(kPatience), std::future_status::ready);
   }
 
   template <typename Predicate>

@@ -9,7 +9,9 @@
 #include <thread>
 
 #include "client_fixture.h"
+#include "fake_sentinel.h"
 #include "support/redis_server.h"
+#include "tiercel/l2/replica_reader.h"
 
 namespace tiercel::l2 {
 namespace {
@@ -167,6 +169,62 @@ TEST_F(ClientForms, GetsAndSetsTenThousandKeysInOneCall) {
   EXPECT_EQ(server->command({"PTTL", std::string{entries[100].key}}), "-1");
 }
 
+// What one command reads is copied in one go, so where values are large it reads few of them.
+TEST_F(ClientForms, LargeValuesAreReadBySmallerCommands) {
+  const auto server = RedisServer::start();
+  auto options = options_for(server->url());
+  options.queue_commands_max = 100;
+  open(options);
+  constexpr std::size_t kKeys = 2 * kKeysPerPart + 9;
+  std::vector<std::string> names;
+  std::vector<std::string> values;
+  std::vector<KeyValue> entries;
+  for (std::size_t i = 0; i < kKeys; ++i) {
+    names.push_back("key" + std::to_string(i));
+    values.emplace_back(40'000 + i, static_cast<char>('a' + i % 26));
+  }
+  for (std::size_t i = 0; i < kKeys; ++i) entries.push_back({names[i], values[i]});
+  std::promise<BatchErrors> written;
+  client_->set_many(entries, std::nullopt, in(kPatience),
+                    [&](BatchErrors errors) { written.set_value(std::move(errors)); });
+  ASSERT_TRUE(written.get_future().get().empty());
+  const std::vector<std::string_view> wanted{names.begin(), names.end()};
+  const auto get = [&] {
+    std::promise<ValueBatch> got;
+    client_->get_many(wanted, in(kPatience),
+                      [&](ValueBatch batch) { got.set_value(std::move(batch)); });
+    return got.get_future().get();
+  };
+  const auto calls = [&] {
+    const std::string stats = server->command({"INFO", "commandstats"});
+    const std::string_view name = "cmdstat_mget:calls=";
+    return std::stoi(stats.substr(stats.find(name) + name.size()));
+  };
+  const auto expect_all = [&](const ValueBatch& batch) {
+    EXPECT_TRUE(batch.errors().empty());
+    for (std::size_t i = 0; i < kKeys; ++i) ASSERT_EQ(batch[i], values[i]) << i;
+  };
+  expect_all(get());
+  EXPECT_EQ(calls(), 3);
+  expect_all(get());
+  EXPECT_EQ(calls(), 3 + (static_cast<int>(kKeys) + 1) / 2);  // Two at a time: 80 KB.
+
+  // Of a part that is some commands, any may fail, and then all its keys have the error.
+  server->stop_process();
+  std::promise<ValueBatch> got;
+  std::vector<Pending> others;
+  for (int i = 0; i < 60; ++i) others.push_back(send(Retry::kSafe, {"PING"}));
+  client_->get_many(wanted, in(kPatience),
+                    [&](ValueBatch batch) { got.set_value(std::move(batch)); });
+  server->continue_process();
+  const ValueBatch partly = got.get_future().get();
+  EXPECT_EQ(partly.errors().of(0), nullptr);
+  ASSERT_NE(partly.errors().of(kKeysPerPart), nullptr);
+  EXPECT_EQ(partly.errors().of(kKeysPerPart)->code, ErrorCode::kOverloaded);
+  EXPECT_EQ(partly[0], values[0]);
+  EXPECT_EQ(partly[kKeys - 1], std::nullopt);
+}
+
 TEST_F(ClientForms, ABatchMayFailInPart) {
   const auto server = RedisServer::start();
   auto options = options_for(server->url());
@@ -249,6 +307,61 @@ TEST_F(ClientForms, AForkedChildIsToldThatItIsClosed) {
   busy.join();
   EXPECT_EQ(client->call(Command{Retry::kSafe, "GET", "k"}, in(kPatience))->text, "v");
   EXPECT_EQ(client->stats().connects_attempted, connections);
+}
+
+// Of what the child may ask, and what is not there in the child: no Sentinel, no replica, no loop
+// that could tell that all is closed. Locks are held while it forks.
+TEST_F(ClientForms, AForkedChildAsksAndClosesWithoutWaiting) {
+  FakeSentinel sentinel{{.run_id = "one", .master_port = 1}};
+  auto loop = std::make_unique<EventLoop>();
+  ClientConfig config;
+  config.redis = options_for(sentinel_url({sentinel.port()}, "mymaster"));
+  auto opened = Client::open(config, *loop);
+  ASSERT_TRUE(opened);
+  std::unique_ptr<Client> client = std::move(*opened);
+  ReplicaReaderConfig reading;
+  reading.redis = config.redis;
+  auto reader = ReplicaReader::open(std::move(reading), *client, *loop);
+  ASSERT_TRUE(reader);
+  ASSERT_EQ(client->sentinels().size(), 1u);
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> busy;
+  for (int i = 0; i < 2; ++i) {
+    busy.emplace_back([&] {
+      while (!stop) {
+        static_cast<void>(client->sentinels());
+        static_cast<void>(client->stream_trouble());
+        static_cast<void>((*reader)->replicas());
+      }
+    });
+  }
+  for (int round = 0; round < 20; ++round) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      alarm(60);
+      bool good = client->sentinels().empty() && (*reader)->replicas().empty();
+      good = good && client->stream_trouble()->code == ErrorCode::kClosed;
+      bool is_refused = false;
+      (*reader)->read(Command{Retry::kSafe, "GET", "k"}, {}, in(1h),
+                      [&](const Result<ReplicaReply>& reply) {
+                        is_refused = !reply && reply.error().code == ErrorCode::kClosed;
+                      });
+      bool is_told = false;
+      client->close_then([&] { is_told = true; });
+      (*reader)->close();
+      reader->reset();
+      client.reset();
+      loop.reset();
+      _exit(good && is_refused && !is_told ? 0 : 1);
+    }
+    int status = -1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  }
+  stop = true;
+  for (auto& thread : busy) thread.join();
+  (*reader)->close();
 }
 
 TEST_F(ClientForms, RunsOnALoopOfTheUsers) {

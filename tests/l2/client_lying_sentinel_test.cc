@@ -311,6 +311,42 @@ TEST_F(FakeSentinelTest, AServerThatRefusesWritesIsAskedAbout) {
   EXPECT_EQ(other_->command({"GET", "k"}), "v");
 }
 
+// Some announce host names, some addresses: it is one server all the same.
+TEST_F(FakeSentinelTest, NamesAndAddressesOfOneMasterMayBeMixed) {
+  for (const std::size_t named : {0u, 1u}) {
+    for (std::size_t i = 0; i < kSentinels; ++i) {
+      sentinels_[i]->change([&](FakeSentinel::Story& story) {
+        story.master_host = (i == 0) == (named == 0) ? "localhost" : "127.0.0.1";
+      });
+    }
+    open_all("news");
+    ASSERT_TRUE(wait_data_at(*master_));
+    ASSERT_TRUE(wait_stream_up());
+    wait_subscribed();
+    make_it_ask(*sentinels_[2], 2);
+    const auto settled = observer_.seen();
+    make_it_ask(*sentinels_[2], 5);
+    sentinels_[0]->publish("-tilt", "#tilt mode exited");
+    make_it_ask(*sentinels_[1], 5);
+    EXPECT_EQ(observer_.seen().data_downs, settled.data_downs);
+    EXPECT_EQ(observer_.seen().stream_downs, settled.stream_downs);
+    EXPECT_TRUE(call(Retry::kIfNotSent, {"SET", "k", "v"}));
+  }
+  // The failover is announced under the other name than the one that we use.
+  for (const auto& sentinel : sentinels_) {
+    sentinel->change([&](FakeSentinel::Story& story) {
+      story.master_port = other_->port();
+      story.epoch = 6;
+    });
+  }
+  for (const char* host : {"localhost ", "127.0.0.1 "}) {
+    sentinels_[0]->publish("+switch-master", "mymaster " + std::string{host} +
+                                                 std::to_string(master_->port()) + " " + host +
+                                                 std::to_string(other_->port()));
+  }
+  EXPECT_TRUE(wait_data_at(*other_));
+}
+
 // ----- elections
 
 class FakeElectionTest : public FakeSentinelTest {

@@ -55,6 +55,24 @@ TEST_F(ClientTest, ReportsAKilledSubscriptionAndComesBack) {
   EXPECT_EQ(observer_.seen().out_of_order, 0);
 }
 
+TEST_F(ClientTest, ADataConnectionThatIsKilledLeavesTheStreamAlone) {
+  const auto server = RedisServer::start();
+  open(server->url(), "news");
+  ASSERT_TRUE(wait_stream_up());
+  for (int round = 1; round <= 3; ++round) {
+    ASSERT_TRUE(wait_data_up());
+    const auto id = call(Retry::kSafe, {"CLIENT", "ID"});
+    ASSERT_TRUE(id) << id.error().to_string();
+    EXPECT_EQ(server->command({"CLIENT", "KILL", "ID", std::to_string(id->integer)}), "1");
+    EXPECT_EQ(text_of({"ECHO", "reads go on"}), "reads go on");
+    ASSERT_TRUE(observe([&](const Observed& seen) { return seen.data_ups == round + 1; }));
+    EXPECT_EQ(server->command({"PUBLISH", "news", std::to_string(round)}), "1");
+  }
+  ASSERT_TRUE(observe([](const Observed& seen) { return seen.messages.size() == 3; }));
+  EXPECT_EQ(observer_.seen().stream_downs, 0);
+  EXPECT_EQ(observer_.seen().data_downs, 3);
+}
+
 TEST_F(ClientTest, RedialsTheStreamOnRequest) {
   const auto server = RedisServer::start();
   open(server->url(), "news");

@@ -1,5 +1,6 @@
 // The client against a healthy server: commands, scripts, bounds, authentication, closing.
 
+#include <algorithm>
 #include <thread>
 
 #include "client_fixture.h"
@@ -41,6 +42,43 @@ TEST_F(ClientTest, SetsAndGetsAnyBytes) {
   EXPECT_EQ(observer_.seen().data_server.run_id.size(), 40u);
   EXPECT_EQ(observer_.seen().data_server.replication_id.size(), 40u);
   EXPECT_EQ(observer_.seen().out_of_order, 0);
+}
+
+TEST_F(ClientTest, FindsTheServerByIpv6) {
+  const auto server = RedisServer::start({.arguments = {"--bind", "127.0.0.1", "::1"}});
+  open("redis://[::1]:" + std::to_string(server->port()), "news");
+  ASSERT_TRUE(call(Retry::kIfNotSent, {"SET", "k", "v6"}));
+  EXPECT_TRUE(wait_stream_up());
+  EXPECT_EQ(observer_.seen().data_server.endpoint.to_string(),
+            "[::1]:" + std::to_string(server->port()));
+}
+
+int depth_of(const Reply& reply) {  // NOLINT(misc-no-recursion)
+  int depth = 0;
+  for (const Reply& element : reply.elements) depth = std::max(depth, depth_of(element));
+  return reply.is_array() ? 1 + depth : 0;
+}
+
+TEST_F(ClientTest, ReadsTheDeepestRepliesOfRedis) {
+  const auto server = RedisServer::start();
+  open(server->url());
+  const auto docs = call(Retry::kSafe, {"COMMAND", "DOCS"});
+  ASSERT_TRUE(docs) << docs.error().to_string();
+  EXPECT_GE(depth_of(*docs), 8);
+  EXPECT_GT(docs->elements.size(), 400u);  // Names and descriptions in turn.
+  for (std::size_t i = 0; i < docs->elements.size(); i += 2) {
+    EXPECT_TRUE(docs->elements[i].is_string());
+    EXPECT_TRUE(docs->elements[i + 1].is_array());
+  }
+  ASSERT_TRUE(call(Retry::kSafe, {"COMMAND"}));
+  const auto scripted = call(
+      Retry::kSafe,
+      {"EVAL", "local reply = {} for i = 2, tonumber(ARGV[1]) do reply = {reply} end return reply",
+       "0", "100"});
+  ASSERT_TRUE(scripted) << scripted.error().to_string();
+  EXPECT_EQ(depth_of(*scripted), 100);
+  EXPECT_EQ(text_of({"ECHO", "in step"}), "in step");
+  EXPECT_EQ(observer_.seen().data_downs, 0);
 }
 
 TEST_F(ClientTest, FindsTheServerByNameAndBySocket) {

@@ -98,6 +98,30 @@ TEST_F(ClientTlsTest, WorksByNameAndByAddress) {
   EXPECT_EQ(client_->stats().connects_failed, 0u);
 }
 
+// IPv6, and what a certificate must say for each way to dial.
+TEST_F(ClientTlsTest, VerifiesWhatWasDialled) {
+  const std::vector<std::string> both{"--bind", "127.0.0.1", "::1"};
+  const auto start_for = [&](std::vector<std::string> names) {
+    return start({.names = std::move(names)}, "no", both);
+  };
+  const auto url = [&](const char* host, const RedisServer& server) {
+    return with_ca(std::string{"rediss://"} + host + ":" + std::to_string(server.port()));
+  };
+  const auto six = start_for({"IP:::1"});
+  open(url("[::1]", *six), "news");
+  ASSERT_TRUE(call(Retry::kIfNotSent, {"SET", "k", "v6"}));
+  EXPECT_TRUE(wait_stream_up());
+  EXPECT_EQ(observer_.seen().data_server.endpoint.to_string(),
+            "[::1]:" + std::to_string(six->port()));
+  expect(refused(url("127.0.0.1", *six)), ErrorCode::kInvalidArgument, {"not for '127.0.0.1'"});
+  expect(refused(url("localhost", *six)), ErrorCode::kInvalidArgument, {"not for 'localhost'"});
+
+  const auto named = start_for({"DNS:localhost"});
+  open(url("localhost", *named));
+  EXPECT_TRUE(call(Retry::kIfNotSent, {"SET", "k", "by name"}));
+  expect(refused(url("[::1]", *named)), ErrorCode::kInvalidArgument, {"not for '::1'"});
+}
+
 TEST_F(ClientTlsTest, CarriesLargeValuesBothWays) {
   const auto server = start();
   open(with_ca(server->url()));

@@ -123,7 +123,17 @@ void FakeSentinel::read_from(int fd) {
   client.input.append(buffer, static_cast<std::size_t>(got));
   std::string output;
   while (const auto request = take_request(client.input)) output += answer(client, *request);
-  send_all(fd, output);
+  if (story_.holds_answers) {
+    client.held += output;
+  } else {
+    send_all(fd, output);
+  }
+}
+
+void FakeSentinel::release() {
+  MutexLock lock{mutex_};
+  story_.holds_answers = false;
+  for (auto& [fd, client] : clients_) send_all(fd, std::exchange(client.held, {}));
 }
 
 std::string FakeSentinel::answer(Client& client, const Words& request) {
@@ -143,7 +153,9 @@ std::string FakeSentinel::answer(Client& client, const Words& request) {
   if (request[0] == "SUBSCRIBE") return subscribe(client, request);
   if (request[0] == "PING") {
     if (!story_.permits_ping) return "-NOPERM this user has no permissions to run 'ping'\r\n";
-    return story_.withholds_pongs ? std::string{} : array({"pong", request.back()});
+    return story_.withholds_pongs
+               ? std::string{}
+               : array({"pong", story_.pong.empty() ? request.back() : story_.pong});
   }
   if (request[0] == "INFO") {
     return bulk(std::string{"# Sentinel\r\nsentinel_masters:1\r\nsentinel_tilt:"} +

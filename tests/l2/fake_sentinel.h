@@ -46,6 +46,8 @@ class FakeSentinel {
     bool permits_replicas = true;  // SENTINEL REPLICAS.
     bool permits_ping = true;
     bool withholds_pongs = false;
+    std::string pong{};                // Set: what every PING is answered with.
+    bool holds_answers = false;        // Until release().
     std::string password{};            // Set: AUTH is wanted.
     bool permits_all_channels = true;  // False: +switch-master only.
     bool is_silent = false;            // Reads, and answers nothing.
@@ -64,6 +66,8 @@ class FakeSentinel {
     MutexLock lock{mutex_};
     change(story_);
   }
+  // Ends holds_answers: what was held, as it would have been answered then, is sent.
+  void release();
   // To all that are subscribed to the channel now.
   void publish(std::string_view channel, std::string_view payload);
 
@@ -75,6 +79,7 @@ class FakeSentinel {
  private:
   struct Client {
     std::string input{};
+    std::string held{};
     bool is_authenticated = false;
     std::set<std::string, std::less<>> channels{};
   };

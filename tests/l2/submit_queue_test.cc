@@ -17,6 +17,7 @@ namespace tiercel::l2 {
 namespace {
 
 using Verdict = SubmitQueue::Verdict;
+constexpr TimePoint kNow{std::chrono::hours{1}};
 constexpr SubmitQueue::Bounds kWide{1 << 20, std::size_t{1} << 30};
 
 Verdict push(SubmitQueue& queue, std::string_view bytes, TimePoint deadline = TimePoint{}) {
@@ -65,6 +66,19 @@ TEST(SubmitQueue, BoundsAreExact) {
   EXPECT_EQ(queue.waiting(), 3u);
   finish(queue, taken.commands.pop_front());
   EXPECT_EQ(push(queue, ""), Verdict::kAccepted);
+  taken = queue.close();
+  while (!taken.commands.empty()) finish(queue, taken.commands.pop_front());
+}
+
+TEST(SubmitQueue, BytesMayBeFilledToTheLast) {
+  SubmitQueue queue{{9, 100}};
+  EXPECT_EQ(push(queue, std::string(60, 'x')), Verdict::kAcceptedFirst);
+  EXPECT_EQ(push(queue, std::string(40, 'x')), Verdict::kAccepted);
+  auto taken = queue.take();
+  finish(queue, taken.commands.pop_front());
+  EXPECT_EQ(push(queue, std::string(60, 'x')), Verdict::kAcceptedFirst);
+  EXPECT_EQ(push(queue, "x"), Verdict::kTooManyBytes);
+  finish(queue, taken.commands.pop_front());
   taken = queue.close();
   while (!taken.commands.empty()) finish(queue, taken.commands.pop_front());
 }
@@ -122,6 +136,21 @@ TEST(SubmitQueue, KeepsEveryCommandsBytesWhileItIsNeeded) {
   }
 }
 
+TEST(SubmitQueue, AUsedCommandForgetsItsPast) {
+  SubmitQueue queue{kWide};
+  for (int i = 0; i < 200; ++i) {  // More than are ever made.
+    static_cast<void>(push(queue, "a"));
+    auto taken = queue.take();
+    PendingCommand* const command = taken.commands.pop_front();
+    EXPECT_FALSE(command->was_unreadable || command->is_whole_script || command->is_in_bucket);
+    EXPECT_EQ(command->place, PendingCommand::Place::kWaiting);
+    EXPECT_EQ(command->script, nullptr);
+    command->was_unreadable = command->is_whole_script = true;
+    command->place = PendingCommand::Place::kReturned;
+    finish(queue, command);
+  }
+}
+
 TEST(SubmitQueue, APinnedChunkOutlivesItsCommand) {
   SubmitQueue queue{kWide};
   const std::string large(100'000, 'x');
@@ -132,8 +161,102 @@ TEST(SubmitQueue, APinnedChunkOutlivesItsCommand) {
   const char* const bytes = command->bytes;
   pin(chunk);
   finish(queue, command);
+  // Whoever is given its memory now would write over it.
+  static_cast<void>(push(queue, std::string(large.size(), 'y')));
   EXPECT_EQ(std::string_view(bytes, large.size()), large);
   unpin(chunk);
+  taken = queue.take();
+  finish(queue, taken.commands.pop_front());
+}
+
+TEST(SubmitQueue, IsBorrowedFromOnlyWhenNothingIsToBeSentBefore) {
+  SubmitQueue queue{{2, 100}};
+  EXPECT_FALSE(queue.borrow(1, kNow));
+  EXPECT_TRUE(queue.offer({}));
+  EXPECT_TRUE(queue.borrow(40, kNow));
+  EXPECT_FALSE(queue.borrow(1, kNow));
+  // It has a place under the bounds.
+  EXPECT_EQ(queue.waiting(), 1u);
+  EXPECT_EQ(push(queue, std::string(61, 'x')), Verdict::kTooManyBytes);
+  EXPECT_EQ(push(queue, "a"), Verdict::kAcceptedFirst);
+  EXPECT_EQ(push(queue, "b"), Verdict::kTooManyCommands);
+  EXPECT_TRUE(queue.give_back(40));
+  EXPECT_EQ(queue.direct_calls(), 1u);
+  EXPECT_FALSE(queue.borrow(1, kNow));  // Something is submitted,
+  auto taken = queue.take();
+  EXPECT_FALSE(queue.borrow(1, kNow));  // or taken and not yet sent.
+  EXPECT_EQ(queue.recall(), LoanState::kNone);
+  EXPECT_FALSE(queue.collect(true));
+  finish(queue, taken.commands.pop_front());
+  EXPECT_EQ(push(queue, "c"), Verdict::kAcceptedFirst);
+  EXPECT_FALSE(queue.offer({}));
+  EXPECT_FALSE(queue.borrow(1, kNow));
+  taken = queue.take();
+  finish(queue, taken.commands.pop_front());
+  EXPECT_EQ(queue.submitted(), 3u);
+  EXPECT_EQ(queue.waiting(), 0u);
+}
+
+TEST(SubmitQueue, SaysWhetherTheSocketWasUsedAMomentAgo) {
+  using std::chrono_literals::operator""us;
+  SubmitQueue queue{kWide};
+  const auto is_fresh_at = [&queue](TimePoint now) {
+    const auto lent = queue.borrow(1, now);
+    EXPECT_TRUE(lent);
+    EXPECT_TRUE(queue.give_back(1));
+    return lent->is_fresh;
+  };
+  EXPECT_TRUE(queue.offer({}));
+  EXPECT_FALSE(is_fresh_at(kNow));
+  EXPECT_TRUE(is_fresh_at(kNow + 99us));
+  EXPECT_TRUE(is_fresh_at(kNow + 198us));
+  EXPECT_FALSE(is_fresh_at(kNow + 298us));
+  // Every eighth is looked at in any case.
+  for (int i = 1; i < 24; ++i) EXPECT_EQ(is_fresh_at(kNow + 298us), i % 8 != 0);
+  EXPECT_EQ(queue.recall(), LoanState::kNone);
+  EXPECT_TRUE(queue.offer({}));
+  EXPECT_FALSE(is_fresh_at(kNow + 299us));
+}
+
+TEST(SubmitQueue, ABorrowersCommandKeepsItsPlace) {
+  SubmitQueue queue{kWide};
+  EXPECT_TRUE(queue.offer({}));
+  EXPECT_TRUE(queue.borrow(4, kNow));
+  static_cast<void>(push(queue, "later"));
+  auto taken = queue.take();
+  EXPECT_EQ(queue.recall(), LoanState::kWanted);
+  EXPECT_FALSE(queue.collect(false));
+  EXPECT_FALSE(queue.give_back(4));
+  queue.begin_return();
+  ViewCallback callback{[](const Result<ReplyView>&) {}};
+  std::thread borrower{[&] {
+    queue.return_unanswered({.bytes = 4, .retry = Retry::kSafe, .deadline = {}, .script = nullptr},
+                            "wire", callback, {}, {.written = 3});
+  }};
+  const auto returned = queue.collect(false);  // Waits: it has begun.
+  borrower.join();
+  ASSERT_TRUE(returned);
+  EXPECT_FALSE(callback);
+  EXPECT_EQ(returned->how.written, 3u);
+  EXPECT_EQ(returned->command->wire(), "wire");
+  PendingCommand* const later = taken.commands.pop_front();
+  EXPECT_LT(returned->command->sequence, later->sequence);
+  finish(queue, later);
+  EXPECT_EQ(queue.waiting(), 1u);
+  finish(queue, returned->command);
+  EXPECT_EQ(queue.waiting(), 0u);
+  EXPECT_EQ(queue.direct_calls(), 0u);
+}
+
+TEST(SubmitQueue, IsRecalledWhenNobodyBorrows) {
+  SubmitQueue queue{kWide};
+  EXPECT_TRUE(queue.offer({}));
+  EXPECT_EQ(queue.recall_if_unused(), LoanState::kOffered);
+  EXPECT_TRUE(queue.borrow(1, kNow));
+  EXPECT_EQ(queue.recall_if_unused(), LoanState::kBorrowed);
+  EXPECT_TRUE(queue.give_back(1));
+  EXPECT_EQ(queue.recall_if_unused(), LoanState::kNone);
+  EXPECT_FALSE(queue.borrow(1, kNow));
 }
 
 TEST(SubmitQueue, TakesFromManyThreadsEachInItsOrder) {

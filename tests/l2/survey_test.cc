@@ -83,8 +83,7 @@ TEST_F(SurveyTest, SaysWhatEachOfThemSays) {
   EXPECT_EQ(said.views[1].config_epoch, 7u);
   EXPECT_TRUE(said.views[1].is_tilted);
   ASSERT_EQ(said.views[1].replicas.size(), 2u);
-  EXPECT_EQ(said.views[1].replicas[0].flags,
-            (SentinelFlags{.s_down = true, .disconnected = true}));
+  EXPECT_EQ(said.views[1].replicas[0].flags, (SentinelFlags{.s_down = true, .disconnected = true}));
   EXPECT_EQ(said.views[1].replicas[0].master, Endpoint{});
   EXPECT_EQ(said.replicas().size(), 2u);
 }
@@ -142,8 +141,8 @@ TEST_F(SurveyTest, OneThatRefusesToListTheReplicasHasNotAnswered) {
 TEST_F(SurveyTest, OneUnderTwoAddressesCountsOnce) {
   start_sentinels(2);
   const std::string port = std::to_string(sentinels_[0]->port());
-  open("redis+sentinel://127.0.0.1:" + port + ",localhost:" + port + ",127.0.0.1:" +
-       std::to_string(sentinels_[1]->port()) + "/mymaster");
+  open("redis+sentinel://127.0.0.1:" + port + ",localhost:" + port +
+       ",127.0.0.1:" + std::to_string(sentinels_[1]->port()) + "/mymaster");
   ASSERT_TRUE(wait_data_up());
   ASSERT_TRUE(wait_calm());
   const SentinelSurvey said = survey();
@@ -161,6 +160,19 @@ TEST_F(SurveyTest, LearnedOnesAreAskedToo) {
   ASSERT_TRUE(wait_data_up());
   EXPECT_TRUE(poll_until([this] { return survey().answered() == 2; }, kPatience));
   EXPECT_EQ(survey().known, 2u);
+}
+
+// A failover may be the work of one that we have never reached.
+TEST_F(SurveyTest, LearnedOnesThatNeverAnsweredAreKnown) {
+  const auto dead = ReservedPort::any();
+  start_sentinels(1);
+  sentinels_[0]->change([&](FakeSentinel::Story& story) {
+    story.sentinels = {{"sentinel-1", dead.port()}};
+  });
+  open(sentinel_url(ports(), "mymaster"));
+  ASSERT_TRUE(wait_data_up());
+  EXPECT_TRUE(poll_until([this] { return survey().known == 2; }, kPatience));
+  EXPECT_EQ(survey().answered(), 1u);
 }
 
 TEST_F(SurveyTest, EveryWordOfAFailoverIsHeardBeforeTheSurveyEnds) {
@@ -227,9 +239,36 @@ TEST_F(SurveyTest, WhoseEventsDoNotReachUsIsNotHeard) {
   for (const SentinelView& view : withheld.views) {
     EXPECT_EQ(view.is_heard, view.sentinel != at(sentinels_[0]->port()));
   }
-  sentinels_[0]->change([](FakeSentinel::Story& story) { story.withholds_pongs = false; });
-  // The pong to an older ping proves nothing of a newer one; the newest counts.
+  // The pong to an older ping proves nothing.
+  sentinels_[0]->change([](FakeSentinel::Story& story) {
+    story.withholds_pongs = false;
+    story.pong = "1";
+  });
+  for (const SentinelView& view : survey(200ms).views) {
+    EXPECT_EQ(view.is_heard, view.sentinel != at(sentinels_[0]->port()));
+  }
+  sentinels_[0]->change([](FakeSentinel::Story& story) { story.pong.clear(); });
   EXPECT_TRUE(survey(1h).views[0].is_heard);
+}
+
+// A survey that was given up leaves its replies to come, where a round still waits on the same
+// connection. The next one must not take them for its own.
+TEST_F(SurveyTest, LateRepliesAreNotThoseOfTheNextSurvey) {
+  start(1);
+  const int rounds = sentinels_[0]->question_count() - sentinels_[0]->survey_count();
+  sentinels_[0]->change([](FakeSentinel::Story& story) { story.holds_answers = true; });
+  sentinels_[0]->publish("+reset-master", "master mymaster " + address());
+  ASSERT_TRUE(poll_until(
+      [&] { return sentinels_[0]->question_count() - sentinels_[0]->survey_count() > rounds; }));
+  EXPECT_EQ(survey(50ms).answered(), 0u);
+  const int asked = sentinels_[0]->survey_count();
+  sentinels_[0]->change([](FakeSentinel::Story& story) { story.epoch = 9; });
+  const auto next = begin_survey();
+  ASSERT_TRUE(poll_until([&] { return sentinels_[0]->survey_count() > asked; }));
+  sentinels_[0]->release();
+  const SentinelSurvey said = next.get();
+  ASSERT_EQ(said.answered(), 1u);
+  EXPECT_EQ(said.views[0].config_epoch, 9u);
 }
 
 TEST_F(SurveyTest, OneThatPermitsOnlyTheSwitchIsNotHeard) {
@@ -272,10 +311,10 @@ TEST_F(SurveyTest, UsesTheConnectionsOfTheRoundsAndDisturbsNone) {
 }
 
 TEST_F(SurveyTest, ALostConnectionIsMadeAnewWithinTheSurvey) {
-  const auto setup = RedisServer::start({.sentinel = true, .config = {"sentinel monitor mymaster "
-                                                                      "127.0.0.1 " +
-                                                                      std::to_string(server_.port()) +
-                                                                      " 1"}});
+  const auto setup = RedisServer::start({.sentinel = true,
+                                         .config = {"sentinel monitor mymaster "
+                                                    "127.0.0.1 " +
+                                                    std::to_string(server_.port()) + " 1"}});
   open(sentinel_url({setup->port()}, "mymaster"));
   ASSERT_TRUE(wait_data_up());
   ASSERT_EQ(survey().answered(), 1u);

@@ -104,7 +104,8 @@ TEST_F(TrackingTest, TellsOfFlushes) {
 TEST_F(TrackingTest, TellsOfEvictions) {
   start({"--maxmemory-policy", "allkeys-random"});
   for (int i = 0; i < 50; ++i) {
-    ASSERT_TRUE(call(Retry::kIfNotSent, {"SET", "ns:" + std::to_string(i), std::string(1000, 'v')}));
+    ASSERT_TRUE(
+        call(Retry::kIfNotSent, {"SET", "ns:" + std::to_string(i), std::string(1000, 'v')}));
   }
   barrier();
   const std::size_t written = observer_.seen().tracked.size();
@@ -125,9 +126,8 @@ TEST_F(TrackingTest, IsThereAgainAfterAReconnect) {
   start();
   for (int round = 1; round <= 3; ++round) {
     ASSERT_EQ(server_->command({"CLIENT", "KILL", "TYPE", "pubsub"}), "1");
-    ASSERT_TRUE(observe([&](const Observed& seen) {
-      return seen.stream_ups == round + 1 && seen.is_stream_up;
-    }));
+    ASSERT_TRUE(observe(
+        [&](const Observed& seen) { return seen.stream_ups == round + 1 && seen.is_stream_up; }));
     EXPECT_TRUE(tells({"SET", "ns:" + std::to_string(round), "v"}, std::to_string(round)));
   }
 }

@@ -108,13 +108,10 @@ void CacheModel::run(Action& action) {
     case Kind::kRefresh: return refresh(action);
     case Kind::kTag:
       tags_.invalidate(static_cast<coherence::TagSlot>(key_number(action.key)), action.version);
-      if (since_baseline_) since_baseline_->push_back(action);
       return;
     case Kind::kClear:
       tags_.clear(action.version);
-      drop_l1();
-      if (since_baseline_) since_baseline_->push_back(action);
-      return;
+      return drop_l1();
   }
 }
 
@@ -251,7 +248,7 @@ void CacheModel::ask_history(const Action& action) {
   };
   const Duration patience = env_.setup.session.stream_timeout;
   if (action.version == kVersionUnknown) {
-    since_baseline_.emplace();
+    tags_.reset();  // Messages of new invalidations are kept from here on.
     links_.submit(
         [](RedisServer& server) { return server.tags(); }, /*is_safe=*/true, patience,
         [this, token = action.token](Links::Ending ending, const Reply& reply) {

@@ -192,8 +192,6 @@ class CacheModel final : private LinkUser {
   bool had_lease_ = false;
 
   coherence::TagTable tags_;
-  // What messages said of tags since they were asked for: it may be newer than the answer.
-  std::optional<coherence::Actions> since_baseline_;
   std::map<std::size_t, FlightPtr> flights_;  // The newest of each key.
   std::array<std::size_t, kKeys> flights_of_key_{};
   std::array<Seen, kKeys> seen_{};

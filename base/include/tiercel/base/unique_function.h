@@ -7,6 +7,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <type_traits>
@@ -30,6 +31,8 @@ class UniqueFunction<R(Args...)> {
            std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
       UniqueFunction(F&& function) {  // NOLINT(google-explicit-constructor)
     using Stored = std::decay_t<F>;
+    // All of them are copied by a move, so none may be undefined.
+    if constexpr (kIsBytes<Stored>) std::memset(storage_, 0, kInlineBytes);
     if constexpr (fits_inline<Stored>()) {
       ::new (static_cast<void*>(storage_)) Stored(std::forward<F>(function));
     } else {
@@ -62,8 +65,8 @@ class UniqueFunction<R(Args...)> {
 
   struct Table {
     R (*call)(void*, Args&&...);
-    void (*move)(void* from, void* to) noexcept;
-    void (*destroy)(void*) noexcept;
+    void (*move)(void* from, void* to) noexcept;  // Null: by copying the bytes,
+    void (*destroy)(void*) noexcept;              // and then there is nothing to destroy.
   };
 
   template <typename F>
@@ -81,39 +84,53 @@ class UniqueFunction<R(Args...)> {
     }
   }
 
+  // Most callbacks capture pointers and numbers: they need no calls to be moved and destroyed.
   template <typename F>
-  static constexpr Table kTableFor{[](void* storage, Args&&... args) -> R {
-                                     if constexpr (std::is_void_v<R>) {
-                                       target<F>(storage)(std::forward<Args>(args)...);
-                                     } else {
-                                       return target<F>(storage)(std::forward<Args>(args)...);
-                                     }
-                                   },
-                                   [](void* from, void* to) noexcept {
-                                     if constexpr (fits_inline<F>()) {
-                                       ::new (to) F(std::move(target<F>(from)));
-                                       target<F>(from).~F();
-                                     } else {
-                                       ::new (to) F*(&target<F>(from));
-                                     }
-                                   },
-                                   [](void* storage) noexcept {
-                                     if constexpr (fits_inline<F>()) {
-                                       target<F>(storage).~F();
-                                     } else {
-                                       delete &target<F>(storage);
-                                     }
-                                   }};
+  static constexpr bool kIsBytes = fits_inline<F>() && std::is_trivially_copyable_v<F>;
+
+  template <typename F>
+  static R call(void* storage, Args&&... args) {
+    if constexpr (std::is_void_v<R>) {
+      target<F>(storage)(std::forward<Args>(args)...);
+    } else {
+      return target<F>(storage)(std::forward<Args>(args)...);
+    }
+  }
+  template <typename F>
+  static void move(void* from, void* to) noexcept {
+    if constexpr (fits_inline<F>()) {
+      ::new (to) F(std::move(target<F>(from)));
+      target<F>(from).~F();
+    } else {
+      ::new (to) F*(&target<F>(from));
+    }
+  }
+  template <typename F>
+  static void destroy(void* storage) noexcept {
+    if constexpr (fits_inline<F>()) {
+      target<F>(storage).~F();
+    } else {
+      delete &target<F>(storage);
+    }
+  }
+  template <typename F>
+  static constexpr Table kTableFor{&call<F>, kIsBytes<F> ? nullptr : &move<F>,
+                                   kIsBytes<F> ? nullptr : &destroy<F>};
 
   void take(UniqueFunction& other) noexcept {
     if (other.table_ == nullptr) return;
-    other.table_->move(other.storage_, storage_);
+    if (other.table_->move != nullptr) {
+      other.table_->move(other.storage_, storage_);
+    } else {
+      std::memcpy(storage_, other.storage_, kInlineBytes);
+    }
     table_ = std::exchange(other.table_, nullptr);
   }
 
   void reset() noexcept {
     if (table_ == nullptr) return;
-    std::exchange(table_, nullptr)->destroy(storage_);
+    const Table* const table = std::exchange(table_, nullptr);
+    if (table->destroy != nullptr) table->destroy(storage_);
   }
 
   alignas(std::max_align_t) std::byte storage_[kInlineBytes];

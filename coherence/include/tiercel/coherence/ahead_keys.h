@@ -6,7 +6,8 @@
 // these keys do not outlive the epoch. Values of unknown version are always ahead: nothing that
 // comes later vouches for them.
 //
-// Bounded: past kKeysMax no key is remembered any more, and has_overflowed() says that all must go.
+// Bounded: past kKeysMax no key is remembered, and has_overflowed() says that all must go, until the
+// newest of those that were not remembered is reached.
 // One thread at a time.
 
 #include <cstddef>
@@ -23,7 +24,7 @@ namespace tiercel::coherence {
 
 class AheadKeys {
  public:
-  static constexpr std::size_t kKeysMax = 16384;
+  static constexpr std::size_t kKeysMax = 65536;
 
   // The key went into L1 at this version. O(log n).
   void add(std::string_view key, Version version);
@@ -34,7 +35,7 @@ class AheadKeys {
   // L1 is empty.
   void clear();
 
-  [[nodiscard]] bool has_overflowed() const noexcept { return has_overflowed_; }
+  [[nodiscard]] bool has_overflowed() const noexcept { return forgotten_max_ != kVersionUnknown; }
   [[nodiscard]] std::size_t size() const noexcept {
     return by_version_.size() + unversioned_.size();
   }
@@ -42,7 +43,7 @@ class AheadKeys {
  private:
   std::multimap<Version, std::string> by_version_;
   std::set<std::string, std::less<>> unversioned_;
-  bool has_overflowed_ = false;
+  Version forgotten_max_ = kVersionUnknown;  // Of those that were not remembered; unknown: none.
 };
 
 }  // namespace tiercel::coherence

@@ -95,6 +95,8 @@ extern const std::string_view kBeginFillScript;
 //   ARGV  token, envelope, ttl in ms ("0": none), message for an empty history, history_entries,
 //         version granted at, what kBeginFillScript was given as its third ("0" or "1"), then the
 //         slots of the value's tags (decimal; those in the envelope)
+// Only within the epoch in which the lease was granted: versions of another branch of history say
+// nothing about this one.
 // Returns the version, or nil where it was refused; the lease is given back either way. Publishes
 // nothing: nobody can hold anything older. The version is that of the newest write of the whole
 // history, which is at least that of the newest write to this key.

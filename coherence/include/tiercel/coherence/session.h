@@ -247,6 +247,7 @@ class Session {
   [[nodiscard]] static std::optional<Question> take(std::optional<Question>& question,
                                                     std::uint64_t token);
   [[nodiscard]] Question ask(TimePoint now) { return {++last_token_, now}; }
+  [[nodiscard]] Duration round_length() const;
   [[nodiscard]] bool took_a_round(const Question& question, TimePoint now) const;
   void begin_round(TimePoint now, Actions& actions);
   void send_ping(TimePoint now, Actions& actions);
@@ -260,7 +261,6 @@ class Session {
   void join(TimePoint now, Actions& actions);
   void apply(Change change, Actions& actions);
   void apply_hard(Change change, Actions& actions);
-  void reach(const Position& position);
   void redial(Action::Kind kind, std::string reason, Actions& actions);
 
   const SessionOptions options_;
@@ -289,7 +289,12 @@ class Session {
   bool is_overlapping_ = false;
   std::uint64_t joined_at_token_ = 0;
 
-  Position position_;  // Version unknown: there is nothing to go on from.
+  Position position_;  // All up to here is applied. Version unknown: of nothing.
+  // The position when the last question was sent that the master answered as master of this branch:
+  // up to here what S said is of this branch for certain. Where S is on a server that was turned
+  // into a replica and has gone over to its master's branch, the rest is not. Joining begins here.
+  Position confirmed_;
+  Position asked_at_position_;  // Of the outstanding question to the master.
   AheadKeys ahead_;
   Witness witness_;
   bool replay_waits_ = false;

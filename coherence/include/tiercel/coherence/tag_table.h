@@ -18,8 +18,13 @@
 // The generation makes sure that the value is not judged by the table of a later epoch, whose
 // versions are of another branch of history.
 //
-// Any thread: is_dead takes no lock, O(slots of the value), two loads more without tags.
-// invalidate and clear: any thread. reset: one at a time, and not while invalidate or clear run.
+// An epoch that does not go on from the last: reset(); then ask Redis for the tags, and go on
+// hearing messages; then join() with the answer. Whatever was heard in between may be older or
+// newer than the answer; both count. An epoch that goes on (L1 stays warm) keeps the table, which
+// learns what it missed from the history.
+//
+// is_dead, generation: any thread; no lock; O(slots of the value), two loads without tags.
+// invalidate, clear: any thread, but not while reset runs. reset, join: one thread at a time.
 // Memory: 512 KiB.
 
 #include <atomic>
@@ -45,8 +50,8 @@ struct TagBaseline {
 };
 
 // Reads the whole of the hash, as HGETALL gives it: field, version, field, version, … Errors:
-// kCorrupt (no base; a field that is neither base nor a slot; a version that is not 8 bytes): then
-// nothing is known of the tags, and a clear puts the hash in order.
+// kCorrupt (no base; a field that is neither base nor a slot; a version that is not 8 bytes, or is
+// 0): then nothing is known of the tags, and a clear puts the hash in order.
 Result<TagBaseline> decode_tags(std::span<const std::string_view> fields_and_versions);
 
 // Whether a value of this version is dead by what Redis says now: the versions of base, which comes
@@ -59,16 +64,19 @@ class TagTable {
  public:
   static constexpr std::size_t kSlots = 65536;
 
-  TagTable();  // Everything of a known version is dead until the first reset.
+  TagTable();  // As after reset().
   TagTable(const TagTable&) = delete;
   TagTable& operator=(const TagTable&) = delete;
 
-  // Changes with each reset.
+  // Of the last join.
   [[nodiscard]] std::uint64_t generation() const noexcept {
     return generation_.load(std::memory_order_acquire);
   }
 
-  // Also true if the table was reset since `generation`, whatever it says now.
+  // Between reset() and join() nothing is known here: then ask Redis (is_dead_in_redis).
+  [[nodiscard]] bool has_joined() const noexcept { return (generation() & kNotJoined) == 0; }
+
+  // Also true if the table has not joined, or was reset since `generation`, whatever it says now.
   [[nodiscard]] bool is_dead(std::uint64_t generation, Version version,
                              std::span<const TagSlot> slots) const noexcept {
     // Acquire: who sees a version that a reset put there sees that a reset has begun.
@@ -77,7 +85,7 @@ class TagTable {
     for (const TagSlot slot : slots) {
       is_dead |= versions_[slot].load(std::memory_order_acquire) > version;
     }
-    return is_dead || generation_.load(std::memory_order_relaxed) != (generation & ~kResetting);
+    return is_dead || generation_.load(std::memory_order_relaxed) != (generation & ~kNotJoined);
   }
 
   // The slot was invalidated, everything was cleared, at `version`. An older one than is known
@@ -85,18 +93,18 @@ class TagTable {
   void invalidate(TagSlot slot, Version version) noexcept;
   void clear(Version version) noexcept;
 
-  // A new epoch that does not go on from the last: what Redis says, and nothing else. Where L1 is
-  // kept (the history goes on), the table is kept, too: it learns what it missed from the history.
-  // O(kSlots), some 50 us.
-  void reset(const TagBaseline& baseline) noexcept;
+  // Forgets everything. O(kSlots), some 50 us.
+  void reset() noexcept;
+  // What Redis says, asked for after the reset and after the channel was subscribed to. O(slots).
+  void join(const TagBaseline& baseline) noexcept;
 
  private:
-  static constexpr std::uint64_t kResetting = 1;  // Set while a reset is under way.
+  static constexpr std::uint64_t kNotJoined = 1;
 
   static void raise(std::atomic<Version>& stored, Version version) noexcept;
 
-  std::atomic<std::uint64_t> generation_{0};
-  std::atomic<Version> base_;
+  std::atomic<std::uint64_t> generation_{kNotJoined};  // Rises by one with each reset and join.
+  std::atomic<Version> base_{kVersionUnknown};
   const std::unique_ptr<std::atomic<Version>[]> versions_;
 };
 

@@ -29,10 +29,10 @@
 //                 Which of the two counts only the Sentinels can say. Not good.
 //
 // The proofs, strongest first; WitnessMode names the one that a lease rests on:
-//   kReplicas   every candidate's last answer is good, and there is one beside our own server.
-//               With Sentinels, a majority of them has been heard once for this branch, in a calm
-//               round (for the list: once they have gone over to another master, theirs is his, and
-//               he is not in it); without, at least one candidate follows.
+//   kReplicas   every candidate's last answer is good, and at least one follows. With Sentinels, a
+//               majority of them has been heard once for this branch, in a calm round (for the
+//               list: once they have gone over to another master, theirs is his, and he is not in
+//               it).
 //   kSentinels  the candidates that are not good are vouched for by the Sentinels: in one round
 //               all that answer name our master and see no failover, none of their events spoke of
 //               one, and either all Sentinels answer, or a majority, and each of those sees each

@@ -2,16 +2,17 @@
 
 // Batches: many keys in one call of Client::get_many or set_many, with one answer.
 //
-// A batch is cut into parts of at most kKeysPerPart keys, each a command (or, to write large values
-// or with a time to live, some commands) among those of everyone else: pipelined, bounded, answered
+// A batch is cut into parts of at most kKeysPerPart keys, each a command (or, for large values or
+// with a time to live, some commands) among those of everyone else: pipelined, bounded, answered
 // by its deadline, sent again or not by the rules of client.h. So a batch of 10,000 keys holds up
 // neither the server nor the loop, and it is not atomic: each part succeeds or fails by itself. Of
 // the parts that failed the answer has the error, key by key; the rest of it is good. A part is
 // answered kOverloaded where the queue has no room.
 //
 // Each value is copied once: out of the read buffer, into one block of memory for each part; into
-// the write buffer from where the caller has it. A part is copied in one go, so values of 100 KB
-// and more are better read by commands of their own.
+// the write buffer from where the caller has it. What one command reads is copied in one go, so the
+// client remembers how large the values of its last batches were, and asks for fewer in one command
+// where they are large. The first batch of large values may hold up the loop for some milliseconds.
 
 #include <cstddef>
 #include <memory>

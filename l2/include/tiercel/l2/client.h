@@ -4,9 +4,11 @@
 //
 // D, the data connection, carries the commands of all threads in order of submission, pipelined:
 // what is submitted while the loop is busy leaves in one write. S, the stream, is subscribed to one
-// channel and carries nothing else but pings. Both find the master by themselves (a fixed server,
-// or through Sentinels) and check it with ROLE on each connection. When a new master is announced,
-// or a server turns out not to be a master, links to the wrong server are closed.
+// channel and carries nothing else but pings and, if wanted, what foreign writers change. Both find
+// the master by themselves (a fixed server, or through Sentinels) and check it with ROLE on each
+// connection. When a new master is announced, or a server turns out not to be a master, links to
+// the wrong server are closed. Beside them there are connections to the Sentinels, and to the
+// servers that are to be watched.
 //
 // Both redial for as long as the client lives, with full-jitter backoff, and two attempts of one
 // client (D and S together) are at least 50 ms apart. All Sentinels are asked, and those that they
@@ -14,7 +16,8 @@
 // announced (docs/design/failover.md). A client whose Sentinels are all gone keeps its connections,
 // and redials only the same life of the same server.
 //
-// Every command gets exactly one answer, at the latest about 10 ms after its deadline:
+// Every command gets exactly one answer, about 10 ms after its deadline at the latest (where ten
+// thousands have the same deadline, their answers are spread over more turns of the loop):
 //   a Reply              what the server said, an error reply of its own included;
 //   kUnavailable         it was not executed: no connection in time; the text has the last cause;
 //   kInvalidArgument     the server refuses our password, user, database or client certificate, or
@@ -24,6 +27,10 @@
 //                        client dials on: a certificate, say, may be renewed;
 //   kDeadlineExceeded    it may have been executed: the outcome is unknown (Retry::kSafe commands
 //                        answer kUnavailable instead: running them changes nothing);
+//   kProtocol            a Retry::kSafe command, sent twice: each time what came in the place of
+//   its
+//                        reply could not be read (not RESP2; nested, or larger, than is accepted),
+//                        which ends the connection and would again;
 //   kOverloaded          the queue is full; at once, on the submitting thread;
 //   kClosed              the client was closed.
 // READONLY, LOADING, MASTERDOWN and NOREPLICAS replies mean that nothing ran: such a command waits
@@ -54,6 +61,7 @@
 #include "tiercel/l2/command.h"
 #include "tiercel/l2/event_loop.h"
 #include "tiercel/l2/options.h"
+#include "tiercel/l2/pipeline.h"
 #include "tiercel/l2/replication.h"
 #include "tiercel/l2/reply.h"
 #include "tiercel/l2/sentinel_survey.h"
@@ -126,6 +134,7 @@ struct ClientStats {
   std::uint64_t connects_failed = 0;     // Attempts that failed, finding the master included.
   std::uint64_t master_changes = 0;      // The master's address changed.
   std::size_t commands_waiting = 0;      // Queued and in flight now.
+  std::uint64_t direct_calls = 0;        // Blocking calls done without the loop.
 };
 
 // One Sentinel, as the client sees it.
@@ -142,6 +151,9 @@ struct SentinelStatus {
 using ReplyCallback = UniqueFunction<void(Result<Reply>)>;
 // The reply where it stands in the read buffer: valid during the call only.
 using ViewCallback = UniqueFunction<void(Result<ReplyView>)>;
+
+// One command's answer of a Pipeline: its index, counted from 0 in the order of adding.
+using PipelineCallback = UniqueFunction<void(std::size_t, Result<ReplyView>)>;
 
 class CommandAwaitable;
 
@@ -168,6 +180,11 @@ class Client {
                           std::span<const std::string_view> arguments, Retry retry,
                           TimePoint deadline, ViewCallback callback);
 
+  // The commands of a pipeline, handed over together: pipeline.h. `each` is called once for every
+  // command, as it is answered. Afterwards the pipeline is empty, and can be filled again. Any
+  // thread.
+  void submit_pipeline(Pipeline& pipeline, TimePoint deadline, PipelineCallback each);
+
   // Many keys in one call and with one answer: batch.h. Any thread.
   void get_many(std::span<const std::string_view> keys, TimePoint deadline, GetManyCallback done);
   void set_many(std::span<const KeyValue> entries, std::optional<std::chrono::milliseconds> ttl,
@@ -182,7 +199,9 @@ class Client {
   [[nodiscard]] CommandAwaitable execute(Command command, TimePoint deadline);
 
   // Blocking. Errors: as above; kInvalidArgument when called on the loop thread, where it could
-  // never return.
+  // never return. Where one thread calls and nothing else is going on, the calls after the first
+  // few are made on that thread's own time, straight on the socket: no trip through the loop
+  // (docs/design/l2.md, "Direct calls"). What is promised stays the same.
   Result<Reply> call(Command command, TimePoint deadline);
 
   // Loop thread only. Sends a ping with this token (no spaces, at most 64 bytes) on S if S is up.
@@ -225,7 +244,8 @@ class Client {
   [[nodiscard]] std::optional<Error> stream_trouble() const;
   [[nodiscard]] ClientStats stats() const;
   // Any thread. The Sentinels, configured and learned; all with trouble: the client goes on with
-  // the master that it knows, and cannot follow a failover. Empty for a fixed server.
+  // the master that it knows, and cannot follow a failover. Empty for a fixed server, and in a
+  // child of fork().
   [[nodiscard]] std::vector<SentinelStatus> sentinels() const;
 
   // Not on the loop thread. Answers every waiting command with kClosed (sent ones of
@@ -233,7 +253,8 @@ class Client {
   // and no observer call comes. Idempotent.
   void close();
   // Any thread. The same without waiting; `done` runs on the loop thread when all is closed, and
-  // may destroy the client. The way to close on a loop that the user runs.
+  // may destroy the client. The way to close on a loop that the user runs. In a child of fork()
+  // nothing is closed, and `done` never runs.
   void close_then(UniqueFunction<void()> done);
 
  private:
@@ -243,17 +264,17 @@ class Client {
   // The error, if it is refused at once; the callback is then still the caller's.
   template <typename Callback>
   [[nodiscard]] std::optional<Error> try_submit(Command& command, TimePoint deadline,
-                                                Callback& callback);
+                                                Callback& callback, bool is_call = false);
   template <typename Callback, typename Write>
   [[nodiscard]] std::optional<Error> try_submit_written(std::size_t bytes, Retry retry,
                                                         TimePoint deadline, Callback& callback,
                                                         Write&& write);
   template <typename Callback>
-  void submit_any(Command command, TimePoint deadline, Callback callback);
+  void submit_any(Command& command, TimePoint deadline, Callback& callback);
   template <typename Callback>
   void submit_any_script(const Script& script, std::span<const std::string_view> keys,
                          std::span<const std::string_view> arguments, Retry retry,
-                         TimePoint deadline, Callback callback);
+                         TimePoint deadline, Callback& callback);
   std::shared_ptr<Core> core_;
 };
 

@@ -25,7 +25,8 @@
 // kReplicaPreferred asks the master, by the Client; kReplica fails.
 //
 // Answers: a reply, the server's own error replies included; kUnavailable: no replica (the text
-// says why) or no reply in time; kOverloaded; kInvalidArgument: not Retry::kSafe; kClosed.
+// says why) or no reply in time; kOverloaded; kInvalidArgument: not Retry::kSafe; kClosed, also in
+// a child of fork(), where closing does nothing.
 //
 //   auto replicas = ReplicaReader::open({.redis = options}, client, loop);
 //   (*replicas)->read(Command{Retry::kSafe, {"GET", "k"}}, {.staleness_max = 500ms}, deadline,

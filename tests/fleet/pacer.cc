@@ -1,9 +1,9 @@
-#include "failover/pacer.h"
+#include "fleet/pacer.h"
 
 #include <algorithm>
 #include <thread>
 
-namespace tiercel::failover {
+namespace tiercel::fleet {
 namespace {
 
 double in_seconds(Duration duration) { return std::chrono::duration<double>{duration}.count(); }
@@ -25,4 +25,4 @@ int Pacer::wait() {
   return whole;
 }
 
-}  // namespace tiercel::failover
+}  // namespace tiercel::fleet

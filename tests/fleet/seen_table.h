@@ -8,10 +8,10 @@
 #include <cstdint>
 #include <unordered_map>
 
-#include "failover/oracle.h"
+#include "fleet/oracle.h"
 #include "tiercel/base/mutex.h"
 
-namespace tiercel::failover {
+namespace tiercel::fleet {
 
 class SeenTable {
  public:
@@ -38,4 +38,4 @@ class SeenTable {
   std::array<Stripe, kStripes> stripes_;
 };
 
-}  // namespace tiercel::failover
+}  // namespace tiercel::fleet

@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-namespace tiercel::failover {
+namespace tiercel::fleet {
 
 inline constexpr std::size_t kPayloadBytes = 100;
 
@@ -29,4 +29,4 @@ std::optional<Payload> decode_payload(std::string_view bytes);
 // The key as the cache knows it.
 std::string key_name(std::uint64_t key_id);
 
-}  // namespace tiercel::failover
+}  // namespace tiercel::fleet

@@ -1,8 +1,8 @@
-#include "failover/payload.h"
+#include "fleet/payload.h"
 
 #include <charconv>
 
-namespace tiercel::failover {
+namespace tiercel::fleet {
 namespace {
 
 // Takes "DIGITS " off the front.
@@ -36,4 +36,4 @@ std::optional<Payload> decode_payload(std::string_view bytes) {
 
 std::string key_name(std::uint64_t key_id) { return "key:" + std::to_string(key_id); }
 
-}  // namespace tiercel::failover
+}  // namespace tiercel::fleet

@@ -12,7 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace tiercel::failover {
+namespace tiercel::fleet {
 
 class Suspects {
  public:
@@ -46,4 +46,4 @@ class Suspects {
   std::atomic<std::uint64_t> overflowed_;
 };
 
-}  // namespace tiercel::failover
+}  // namespace tiercel::fleet

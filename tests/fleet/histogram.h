@@ -12,7 +12,7 @@
 
 #include "tiercel/base/clock.h"
 
-namespace tiercel::failover {
+namespace tiercel::fleet {
 
 class Histogram {
  public:
@@ -66,4 +66,4 @@ class Histogram {
   std::array<std::atomic<std::uint64_t>, kBuckets> buckets_;
 };
 
-}  // namespace tiercel::failover
+}  // namespace tiercel::fleet

@@ -1,6 +1,6 @@
-#include "failover/suspects.h"
+#include "fleet/suspects.h"
 
-namespace tiercel::failover {
+namespace tiercel::fleet {
 
 void Suspects::report(std::uint64_t what) noexcept {
   constexpr std::uint64_t kSpread = 0x9e3779b97f4a7c15;  // Fibonacci hashing (Knuth, TAOCP 6.4).
@@ -17,4 +17,4 @@ void Suspects::report(std::uint64_t what) noexcept {
   overflowed_.fetch_add(1, std::memory_order_relaxed);
 }
 
-}  // namespace tiercel::failover
+}  // namespace tiercel::fleet

@@ -6,7 +6,7 @@
 
 #include "tiercel/base/clock.h"
 
-namespace tiercel::failover {
+namespace tiercel::fleet {
 
 class Pacer {
  public:
@@ -25,4 +25,4 @@ class Pacer {
   double due_ = 0;
 };
 
-}  // namespace tiercel::failover
+}  // namespace tiercel::fleet
