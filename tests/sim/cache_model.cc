@@ -261,10 +261,7 @@ void CacheModel::ask_history(const Action& action) {
           for (std::size_t tag = 0; tag < kTagSlots; ++tag) {
             baseline.slots.emplace_back(static_cast<coherence::TagSlot>(tag), reply.tags[tag]);
           }
-          tags_.reset(baseline);
-          for (auto& newer : std::exchange(since_baseline_, {}).value_or(coherence::Actions{})) {
-            run(newer);
-          }
+          tags_.join(baseline);
         });
   }
   links_.submit([from = action.version,
