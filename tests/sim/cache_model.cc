@@ -109,9 +109,7 @@ void CacheModel::run(Action& action) {
     case Kind::kTag:
       tags_.invalidate(static_cast<coherence::TagSlot>(key_number(action.key)), action.version);
       return;
-    case Kind::kClear:
-      tags_.clear(action.version);
-      return drop_l1();
+    case Kind::kClear: tags_.clear(action.version); return drop_l1();
   }
 }
 
@@ -257,7 +255,7 @@ void CacheModel::ask_history(const Action& action) {
             return;
           }
           if (!session_.awaits_history(token)) return;
-          coherence::TagBaseline baseline{.base = reply.clear_version};
+          coherence::TagBaseline baseline{.base = reply.base};
           for (std::size_t tag = 0; tag < kTagSlots; ++tag) {
             baseline.slots.emplace_back(static_cast<coherence::TagSlot>(tag), reply.tags[tag]);
           }

@@ -104,6 +104,7 @@ class CacheModel final : private LinkUser {
     std::uint64_t fill_number = 0;
     bool ignore_stored = false;
     Version begun_at = coherence::kVersionUnknown;
+    std::uint64_t begun_in = 0;  // Which epoch.
     unsigned polls = 0;
     std::vector<Seen> waiters;  // What each had seen when it came.
     bool has_landed = false;
@@ -149,6 +150,7 @@ class CacheModel final : private LinkUser {
   void miss(std::size_t key, const Seen& before);
   void fetch(const FlightPtr& flight);
   void begin_fill(const FlightPtr& flight);
+  void land_on_stored(const FlightPtr& flight, const Stored& found, std::function<void()> on_miss);
   void poll_fill(const FlightPtr& flight);
   void load(const FlightPtr& flight);
   void store_loaded(const FlightPtr& flight, std::uint32_t row);

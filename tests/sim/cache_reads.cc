@@ -152,11 +152,30 @@ void CacheModel::fetch(const FlightPtr& flight) {
                   if (ending != Links::Ending::kAnswered || reply.status == Status::kLoading) {
                     return land_failed(flight);
                   }
-                  if (reply.status == Status::kNothing ||
-                      is_dead(flight->key, tags_.generation(), reply.stored.version)) {
-                    return land(flight, {}, /*may_cache=*/false);
+                  const auto nothing = [this, flight] { land(flight, {}, /*may_cache=*/false); };
+                  if (reply.status == Status::kNothing) return nothing();
+                  land_on_stored(flight, reply.stored, nothing);
+                });
+}
+
+// While no messages come, our table of tags may be behind, or of a lost branch: Redis has its own.
+void CacheModel::land_on_stored(const FlightPtr& flight, const Stored& found,
+                                std::function<void()> on_miss) {
+  if (session_.fills_allowed()) {
+    if (is_dead(flight->key, tags_.generation(), found.version)) return on_miss();
+    return land(flight, found, /*may_cache=*/true);
+  }
+  links_.submit([](RedisServer& server) { return server.tags(); }, /*is_safe=*/true, kReadTimeout,
+                [this, flight, found, on_miss = std::move(on_miss)](Links::Ending ending,
+                                                                    const Reply& reply) {
+                  if (ending != Links::Ending::kAnswered || reply.status != Status::kOk) {
+                    return land_failed(flight);
                   }
-                  land(flight, reply.stored, /*may_cache=*/true);
+                  const Version tag =
+                      is_loaded(flight->key) ? reply.tags[tag_of(flight->key)] : kVersionUnknown;
+                  const bool is_known = found.version != kVersionUnknown;
+                  if (is_known && std::max(tag, reply.base) > found.version) return on_miss();
+                  land(flight, found, /*may_cache=*/true);
                 });
 }
 
@@ -172,14 +191,14 @@ void CacheModel::begin_fill(const FlightPtr& flight) {
           return load(flight);
         }
         if (reply.outcome == 1) {
-          if (!is_dead(flight->key, tags_.generation(), reply.stored.version)) {
-            return land(flight, reply.stored, /*may_cache=*/true);
-          }
-          flight->ignore_stored = true;
-          return begin_fill(flight);
+          return land_on_stored(flight, reply.stored, [this, flight] {
+            flight->ignore_stored = true;
+            begin_fill(flight);
+          });
         }
         if (reply.outcome == 3) return poll_fill(flight);
         flight->begun_at = reply.version;
+        flight->begun_in = session_.epochs();
         load(flight);
       });
 }
@@ -204,11 +223,15 @@ void CacheModel::load(const FlightPtr& flight) {
 
 void CacheModel::store_loaded(const FlightPtr& flight, std::uint32_t row) {
   const Stored not_stored{.exists = true, .version = kVersionUnknown, .value = {.write = row}};
-  if (flight->fill_number == 0) return land(flight, not_stored, /*may_cache=*/false);
+  // Versions of another branch of history say nothing about this one.
+  if (flight->fill_number == 0 || flight->begun_in != session_.epochs()) {
+    abandon_fill(*flight);
+    return land(flight, not_stored, /*may_cache=*/false);
+  }
   links_.submit(
       [this, key = flight->key, token = flight->fill_number, row, begun_at = flight->begun_at,
-       nonce = ++nonces_](RedisServer& server) {
-        return server.finish_fill(key, token, row, begun_at, origin_, nonce);
+       ignored = flight->ignore_stored, nonce = ++nonces_](RedisServer& server) {
+        return server.finish_fill(key, token, row, begun_at, ignored, origin_, nonce);
       },
       /*is_safe=*/false, kWriteTimeout,
       [this, flight, not_stored](Links::Ending ending, const Reply& reply) {

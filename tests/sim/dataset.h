@@ -84,6 +84,7 @@ struct Op {
     kFillAbandon,
     kTag,
     kClear,
+    kBase,  // The hash of tags is begun.
     kForeignSet,
     kForeignDelete,
     kFlush,
@@ -103,7 +104,9 @@ struct Dataset {
   std::deque<Message> history{};
   Version last_id = coherence::kVersionUnknown;
   std::array<Version, kTagSlots> tags{};
-  Version clear_version = coherence::kVersionUnknown;
+  // Before it all is dead; there is none until somebody asks, clears or begins a fill.
+  Version base = coherence::kVersionUnknown;
+  bool has_base = false;
   std::uint32_t incarnation = 0;
 
   // The id that XADD would give.

@@ -257,6 +257,7 @@ void Faults::strike_servers(Fault fault) {
       if (fault == Fault::kManualTwice) {
         at_next_promotion([this](RedisServer&) {
           env_.timeline.after(some(0ms, 5s), [this] {
+            if (env_.now() >= env_.setup.faults_end) return;
             world_.sentinels[random_.below(world_.sentinels.size())]->fail_over_by_hand();
           });
         });
@@ -306,7 +307,8 @@ void Faults::strike_servers(Fault fault) {
         }
       }
       at_next_promotion([this, &master](RedisServer& promoted) {
-        env_.timeline.after(some(100ms, 4s), [&master, &promoted] {
+        env_.timeline.after(some(100ms, 4s), [this, &master, &promoted] {
+          if (env_.now() >= env_.setup.faults_end) return;
           master.process().give(
               [&master, &promoted] { master.replicate(promoted.index(), /*kill_clients=*/false); });
         });

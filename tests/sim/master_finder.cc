@@ -82,6 +82,7 @@ void MasterFinder::judge(const Round& round) {
   }
   if (!best || best->config_epoch < proven_epoch_) return;
   if (env_.now() < hint_until_ && best->config_epoch < target_epoch_) return;
+  is_claimed_ = true;
   set_target(best->master, best->config_epoch);
 }
 
@@ -121,6 +122,7 @@ void MasterFinder::hear(const SentinelEvent& event) {
 }
 
 void MasterFinder::hint(std::size_t server, std::uint64_t epoch) {
+  is_claimed_ = false;
   hint_until_ = env_.now() + kHintLife;
   process_.give_after(kHintLife + 1ms, [this] { ask(); });
   set_target(server, epoch);
@@ -135,7 +137,7 @@ void MasterFinder::set_target(std::size_t server, std::uint64_t epoch) {
 }
 
 void MasterFinder::found_master(std::size_t server) {
-  if (target_ == server && env_.now() >= hint_until_) {
+  if (target_ == server && is_claimed_) {
     proven_epoch_ = std::max(proven_epoch_, target_epoch_);
   }
 }

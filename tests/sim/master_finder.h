@@ -54,6 +54,7 @@ class MasterFinder {
   std::optional<std::size_t> target_;
   std::uint64_t target_epoch_ = 0;
   std::uint64_t proven_epoch_ = 0;
+  bool is_claimed_ = false;  // By a Sentinel that was asked.
   TimePoint hint_until_{};
   bool is_asking_ = false;
   bool asks_again_ = false;

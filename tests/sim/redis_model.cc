@@ -92,9 +92,14 @@ Reply RedisServer::history(Version from, std::size_t count) const {
   return reply;
 }
 
-Reply RedisServer::tags() const {
-  if (auto refused = refusal(false)) return *refused;
-  return {.tags = data_.tags, .clear_version = data_.clear_version};
+Reply RedisServer::tags() {
+  if (auto refused = refusal(!data_.has_base)) return *refused;
+  if (!data_.has_base) {
+    Op op{.kind = Op::Kind::kBase};
+    op.lease.begun_at = data_.last_id;
+    run(std::move(op));
+  }
+  return {.tags = data_.tags, .base = data_.base};
 }
 
 // --- changes
@@ -166,11 +171,14 @@ Reply RedisServer::begin_fill(std::size_t key, std::uint64_t token, Duration lif
 }
 
 Reply RedisServer::finish_fill(std::size_t key, std::uint64_t token, std::uint32_t write,
-                               Version begun_at, std::uint64_t origin, std::uint64_t nonce) {
+                               Version begun_at, bool ignored_stored, std::uint64_t origin,
+                               std::uint64_t nonce) {
   if (auto refused = refusal(true)) return *refused;
   const FillLease& lease = data_.leases[key];
-  if (lease.token != token || wall_clock() >= lease.until ||
+  if (lease.token != token || wall_clock() >= lease.until) return {.status = Status::kNothing};
+  if ((!ignored_stored && data_.values[key].exists) || !data_.has_base ||
       data_.tag_version(tag_of(key)) > begun_at) {
+    run({.kind = Op::Kind::kFillAbandon, .key = key});
     return {.status = Status::kNothing};
   }
   Op op{.kind = Op::Kind::kFillFinish, .key = key};
@@ -294,9 +302,9 @@ void RedisServer::tell_checkers(const Op& op, Place place) {
     default: break;
   }
   if (!env_.trace.is_on()) return;
-  static constexpr const char* kNames[] = {"write", "fill begun", "fill",        "fill abandoned",
-                                           "tag",   "clear",      "foreign set", "foreign delete",
-                                           "flush"};
+  static constexpr const char* kNames[] = {
+      "write", "fill begun", "fill",        "fill abandoned", "tag",
+      "clear", "base",       "foreign set", "foreign delete", "flush"};
   env_.trace.tell(process_.name(), kNames[static_cast<std::size_t>(op.kind)], ' ',
                   op.kind == Op::Kind::kTag ? tag_name(op.message.subject) : key_name(op.key),
                   op.stored.exists ? " = write " : " write ", write, " at ",
