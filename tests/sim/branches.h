@@ -34,7 +34,7 @@ struct Branch {
   int rank = 0;
   bool is_confirmed = true;  // False: promoted by a Sentinel, and none of them knows of it yet.
   TimePoint enthroned_at{};  // When it became the one to use, for the last time.
-  std::vector<Op> ops{};  // Those after `fork`.
+  std::vector<Op> ops{};     // Those after `fork`.
 
   [[nodiscard]] bool is_legitimate() const { return rank % 2 == 0; }
 };
@@ -75,8 +75,9 @@ class Branches {
     return (*this)[branch].fork + (*this)[branch].ops.size();
   }
   // Whether the place is part of what the branch holds at `offset`.
-  [[nodiscard]] bool contains(int branch, Place place,
-                              std::uint64_t offset = std::numeric_limits<std::uint64_t>::max()) const {
+  [[nodiscard]] bool contains(
+      int branch, Place place,
+      std::uint64_t offset = std::numeric_limits<std::uint64_t>::max()) const {
     while (branch >= 0 && branch != place.branch) {
       offset = std::min(offset, (*this)[branch].fork);
       branch = (*this)[branch].parent;

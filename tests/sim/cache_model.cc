@@ -1,6 +1,7 @@
 #include "cache_model.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "tiercel/base/check.h"
@@ -46,7 +47,7 @@ void CacheModel::event(Event&& give) {
 }
 
 void CacheModel::data_up(const coherence::Server& server) {
-  replay_all();  // First: what it sends is before all that is asked.
+  replay();  // First: what it sends is before all that is asked.
   event([&](TimePoint now, auto& out) { session_.data_up(server, now, out); });
 }
 void CacheModel::data_down() {
@@ -105,14 +106,10 @@ void CacheModel::run(Action& action) {
       return drop_l1();
     case Kind::kEvict: return evict(action.key, action.version);
     case Kind::kRefresh: return refresh(action);
-    case Kind::kTag: {
-      Version& tag = tags_[key_number(action.key)];
-      tag = std::max(tag, action.version);
+    case Kind::kTag:
+      tags_.invalidate(static_cast<coherence::TagSlot>(key_number(action.key)), action.version);
       return;
-    }
-    case Kind::kClear:
-      clear_version_ = std::max(clear_version_, action.version);
-      return drop_l1();
+    case Kind::kClear: tags_.clear(action.version); return drop_l1();
   }
 }
 
@@ -160,7 +157,7 @@ void CacheModel::interleave() {
   is_interleaving_ = true;
   const std::size_t key = env_.random.below(kKeys);
   const Vouch loaded = vouch();
-  if (const auto entry = pin(key)) {
+  if (const auto entry = pin(key, loaded)) {
     ++env_.counts.reads;
     serve(key, loaded, *entry, seen_[key]);
   }
@@ -202,8 +199,8 @@ void CacheModel::ask_candidate(const std::string& address, std::uint64_t token) 
     process_.give_after(0s, [this, address, token] {
       event([&](TimePoint now, auto& out) {
         session_.candidate_said(
-            address, token,
-            {.is_master = false, .replication_id = Branches::name(stream_branch_)}, now, out);
+            address, token, {.is_master = false, .replication_id = Branches::name(stream_branch_)},
+            now, out);
       });
     });
     return;
@@ -224,17 +221,16 @@ void CacheModel::ask_sentinels(std::uint64_t token) {
   std::vector<std::string> addresses;
   for (const RedisServer* server : servers_) addresses.push_back(server->address());
   const std::size_t master = links_.stream_server().value_or(0);
-  finder_.survey(master, addresses, env_.setup.session.lease / 4,
-                 [this, token](coherence::SentinelRound round) {
-                   if (env_.options.sabotage == Sabotage::kWitnessUnheeded) {
-                     round.answered = round.known;
-                     round.is_calm = true;
-                   }
-                   event([&](TimePoint now, auto& out) {
-                     session_.sentinels_said(token, round, now, out);
-                   });
-                   watch_candidates();
-                 });
+  finder_.survey(
+      master, addresses, env_.setup.session.lease / 4,
+      [this, token](coherence::SentinelRound round) {
+        if (env_.options.sabotage == Sabotage::kWitnessUnheeded) {
+          round.answered = round.known;
+          round.is_calm = true;
+        }
+        event([&](TimePoint now, auto& out) { session_.sentinels_said(token, round, now, out); });
+        watch_candidates();
+      });
 }
 
 void CacheModel::ask_history(const Action& action) {
@@ -250,26 +246,24 @@ void CacheModel::ask_history(const Action& action) {
   };
   const Duration patience = env_.setup.session.stream_timeout;
   if (action.version == kVersionUnknown) {
-    // What is known of tags may be of a lost branch.
-    tags_ = {};
-    clear_version_ = kVersionUnknown;
-    links_.submit([](RedisServer& server) { return server.tags(); }, /*is_safe=*/true, patience,
-                  [this, token = action.token](Links::Ending ending, const Reply& reply) {
-                    if (ending != Links::Ending::kAnswered || reply.status != Status::kOk) {
-                      event([&](TimePoint now, auto& out) {
-                        session_.history_silent(token, now, out);
-                      });
-                      return;
-                    }
-                    if (!session_.awaits_history(token)) return;
-                    for (std::size_t tag = 0; tag < kTagSlots; ++tag) {
-                      tags_[tag] = std::max(tags_[tag], reply.tags[tag]);
-                    }
-                    clear_version_ = std::max(clear_version_, reply.clear_version);
-                  });
+    tags_.reset();  // Messages of new invalidations are kept from here on.
+    links_.submit(
+        [](RedisServer& server) { return server.tags(); }, /*is_safe=*/true, patience,
+        [this, token = action.token](Links::Ending ending, const Reply& reply) {
+          if (ending != Links::Ending::kAnswered || reply.status != Status::kOk) {
+            event([&](TimePoint now, auto& out) { session_.history_silent(token, now, out); });
+            return;
+          }
+          if (!session_.awaits_history(token)) return;
+          coherence::TagBaseline baseline{.base = reply.base};
+          for (std::size_t tag = 0; tag < kTagSlots; ++tag) {
+            baseline.slots.emplace_back(static_cast<coherence::TagSlot>(tag), reply.tags[tag]);
+          }
+          tags_.join(baseline);
+        });
   }
-  links_.submit([from = action.version, count = action.count](
-                    RedisServer& server) { return server.history(from, count); },
+  links_.submit([from = action.version,
+                 count = action.count](RedisServer& server) { return server.history(from, count); },
                 /*is_safe=*/true, patience, answered);
 }
 
@@ -327,11 +321,11 @@ void CacheModel::refresh(const Action& action) {
   fills_.mark_and(action.key, action.version, replace);
 }
 
-bool CacheModel::is_dead(std::size_t key, Version version) const {
+bool CacheModel::is_dead(std::size_t key, std::uint64_t tags_generation, Version version) const {
   if (env_.options.sabotage == Sabotage::kTagsForgotten) return false;
-  const Version tag = is_loaded(key) ? tags_[tag_of(key)] : kVersionUnknown;
-  const Version killed = std::max(tag, clear_version_);
-  return killed != kVersionUnknown && version <= killed;
+  const auto slot = static_cast<coherence::TagSlot>(tag_of(key));
+  const std::span slots = is_loaded(key) ? std::span{&slot, 1} : std::span<decltype(slot)>{};
+  return tags_.is_dead(tags_generation, version, slots);
 }
 
 std::uint64_t CacheModel::generation() const {

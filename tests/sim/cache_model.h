@@ -1,11 +1,13 @@
 #pragma once
 
 // CacheModel: one life of one instance: the production Session, Witness, AheadKeys, FillTable,
-// LeaseCell and LruCache, surrounded as cache/src surrounds them, in the same order of steps.
+// TagTable, InvalidationQueue, LeaseCell and LruCache, surrounded as cache/src surrounds them, in
+// the same order of steps.
 //
-//   cache_model.cc    events and actions (link_driver.cc, link_questions.cc, core.cc)
+//   cache_model.cc    events and actions (link_driver.cc, link_questions.cc, changes.cc)
 //   cache_reads.cc    reads, flights, loads (core.cc, reads.cc, loads.cc)
-//   cache_writes.cc   writes, invalidations, the queue of those that were not sent (writes.cc)
+//   cache_writes.cc   writes, invalidations, and the replay of those that were not sent (writes.cc,
+//                     replay.cc)
 //
 // Between two actions, and between marking and evicting, other threads may read: see interleave().
 
@@ -25,8 +27,10 @@
 #include "master_finder.h"
 #include "redis_model.h"
 #include "tiercel/coherence/fill_table.h"
+#include "tiercel/coherence/invalidation_queue.h"
 #include "tiercel/coherence/lease.h"
 #include "tiercel/coherence/session.h"
+#include "tiercel/coherence/tag_table.h"
 #include "tiercel/l1/lru_cache.h"
 
 namespace tiercel::sim {
@@ -67,7 +71,9 @@ class CacheModel final : private LinkUser {
   [[nodiscard]] coherence::WitnessMode witness_mode() const { return session_.witness_mode(); }
   [[nodiscard]] TimePoint proven_at() const { return clock_.to_world(cell_.proven_at()); }
   [[nodiscard]] std::string why_no_lease() const { return session_.why_no_lease(); }
-  [[nodiscard]] bool is_quiet() const { return flights_.empty() && writes_under_way_ == 0; }
+  [[nodiscard]] bool is_quiet() const {
+    return flights_under_way_ == 0 && writes_under_way_ == 0 && queue_.empty();
+  }
   [[nodiscard]] std::size_t tokens_under_way() const { return fills_.tokens_under_way(); }
   [[nodiscard]] std::optional<Value> in_l1(std::size_t key);  // If it would be served.
   void count_epochs();
@@ -80,6 +86,8 @@ class CacheModel final : private LinkUser {
     TimePoint until{};
     TimePoint proven_at{};
     std::uint64_t generation = 0;
+    std::uint64_t tags_generation = 0;
+    std::uint64_t seen_generation = 0;
     int branch = -1;
     coherence::WitnessMode mode{};
     bool is_leased = true;
@@ -96,6 +104,7 @@ class CacheModel final : private LinkUser {
     std::uint64_t fill_number = 0;
     bool ignore_stored = false;
     Version begun_at = coherence::kVersionUnknown;
+    std::uint64_t begun_in = 0;  // Which epoch.
     unsigned polls = 0;
     std::vector<Seen> waiters;  // What each had seen when it came.
     bool has_landed = false;
@@ -128,12 +137,12 @@ class CacheModel final : private LinkUser {
   void evict(std::string_view key, Version version);
   void forget_older(std::string_view key, Version version);
   void refresh(const coherence::Action& action);
-  [[nodiscard]] bool is_dead(std::size_t key, Version version) const;
+  [[nodiscard]] bool is_dead(std::size_t key, std::uint64_t tags_generation, Version version) const;
   [[nodiscard]] std::uint64_t generation() const;  // Of M: of L1, and of the epoch.
 
   // --- cache_reads.cc
   [[nodiscard]] Vouch vouch() const;
-  [[nodiscard]] std::optional<Entry> pin(std::size_t key);
+  [[nodiscard]] std::optional<Entry> pin(std::size_t key, const Vouch& vouch);
   void peek(std::size_t key, const Vouch& vouch, const Seen& before);
   void check_clock(std::size_t key, const Vouch& vouch, const Entry& entry, const Seen& before);
   bool serve(std::size_t key, const Vouch& vouch, const Entry& entry, const Seen& before);
@@ -141,6 +150,7 @@ class CacheModel final : private LinkUser {
   void miss(std::size_t key, const Seen& before);
   void fetch(const FlightPtr& flight);
   void begin_fill(const FlightPtr& flight);
+  void land_on_stored(const FlightPtr& flight, const Stored& found, std::function<void()> on_miss);
   void poll_fill(const FlightPtr& flight);
   void load(const FlightPtr& flight);
   void store_loaded(const FlightPtr& flight, std::uint32_t row);
@@ -153,11 +163,10 @@ class CacheModel final : private LinkUser {
   // --- cache_writes.cc
   void send_write(std::size_t key, std::uint32_t write, bool is_delete, std::size_t replicas);
   void write_done(std::size_t key, bool is_delete, std::size_t replicas,
-                  std::shared_ptr<coherence::FillTable::Token> token, std::uint32_t write,
-                  Links::Ending ending, const Reply& reply);
-  void submit_tag(std::size_t tag, std::uint32_t write);
-  void queue_replay(std::size_t key, std::uint32_t write);
-  void replay_all();
+                  std::shared_ptr<coherence::FillTable::Token> token, Links::Ending ending,
+                  const Reply& reply);
+  void queue_invalidation(coherence::InvalidationKind kind, const std::string& name);
+  void replay();
 
   Env& env_;
   Process& process_;
@@ -184,16 +193,16 @@ class CacheModel final : private LinkUser {
   coherence::WitnessMode lease_mode_{};
   bool had_lease_ = false;
 
-  std::array<Version, kTagSlots> tags_{};
-  Version clear_version_ = coherence::kVersionUnknown;
+  coherence::TagTable tags_;
   std::map<std::size_t, FlightPtr> flights_;  // The newest of each key.
   std::array<std::size_t, kKeys> flights_of_key_{};
   std::array<Seen, kKeys> seen_{};
+  std::size_t flights_under_way_ = 0;
   std::size_t writes_under_way_ = 0;
   std::uint64_t nonces_ = 0;
   std::uint64_t fill_numbers_ = 0;
-  std::map<std::size_t, std::uint32_t> to_replay_;  // Key, newest write.
-  std::size_t replays_under_way_ = 0;
+  coherence::InvalidationQueue queue_{coherence::InvalidationQueueOptions{}};
+  bool is_replaying_ = false;
 };
 
 }  // namespace tiercel::sim

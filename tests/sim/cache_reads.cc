@@ -22,15 +22,17 @@ CacheModel::Vouch CacheModel::vouch() const {
   loaded.proven_at = cell_.proven_at();
   loaded.until = cell_.until();
   loaded.generation = l1_->generation();
+  loaded.tags_generation = tags_.generation();
+  loaded.seen_generation = generation();
   loaded.branch = lease_branch_;
   loaded.mode = lease_mode_;
   return loaded;
 }
 
-std::optional<CacheModel::Entry> CacheModel::pin(std::size_t key) {
+std::optional<CacheModel::Entry> CacheModel::pin(std::size_t key, const Vouch& loaded) {
   const l1::Handle handle = l1_->pin(key_name(key));
   if (!handle) return std::nullopt;
-  if (is_dead(key, handle.version())) {
+  if (is_loaded(key) && is_dead(key, loaded.tags_generation, handle.version())) {
     ++env_.counts.dead_by_tag;
     return std::nullopt;
   }
@@ -44,14 +46,12 @@ void CacheModel::read(std::size_t key) {
   const Seen before = seen_[key];
   const Vouch loaded = vouch();
   if (!env_.one_in(150)) return peek(key, loaded, before);
-  process_.give_thread_after(env_.some(1us, env_.setup.session.lease * 3), [this, key, loaded,
-                                                                            before] {
-    peek(key, loaded, before);
-  });
+  process_.give_thread_after(env_.some(1us, env_.setup.session.lease * 3),
+                             [this, key, loaded, before] { peek(key, loaded, before); });
 }
 
 void CacheModel::peek(std::size_t key, const Vouch& loaded, const Seen& before) {
-  const auto entry = pin(key);
+  const auto entry = pin(key, loaded);
   if (!entry) return miss(key, before);
   if (!env_.one_in(150)) return check_clock(key, loaded, *entry, before);
   process_.give_thread_after(
@@ -92,7 +92,7 @@ bool CacheModel::serve(std::size_t key, const Vouch& loaded, const Entry& entry,
                      .branch = loaded.branch,
                      .mode = loaded.mode});
   if (loaded.is_leased) {
-    const Seen now{generation(), entry.value, entry.version};
+    const Seen now{loaded.seen_generation, entry.value, entry.version};
     env_.checkers.seen_in_order(process_.name(), key, before, now);
     saw(key, now);
   }
@@ -106,7 +106,7 @@ void CacheModel::serve_stale(std::size_t key) {
   if (loaded.branch < 0) return;
   loaded.until = loaded.proven_at + 10 * env_.setup.session.lease;
   loaded.is_leased = false;
-  if (const auto entry = pin(key)) serve(key, loaded, *entry, {});
+  if (const auto entry = pin(key, loaded)) serve(key, loaded, *entry, {});
 }
 
 void CacheModel::saw(std::size_t key, const Seen& seen) {
@@ -117,7 +117,7 @@ void CacheModel::saw(std::size_t key, const Seen& seen) {
 }
 
 std::optional<Value> CacheModel::in_l1(std::size_t key) {
-  const auto entry = pin(key);
+  const auto entry = pin(key, vouch());
   if (!entry || entry->generation != l1_->generation()) return std::nullopt;
   return entry->value;
 }
@@ -132,6 +132,7 @@ void CacheModel::miss(std::size_t key, const Seen& before) {
   }
   if (flights_of_key_[key] >= kFlightsMax) return;
   ++flights_of_key_[key];
+  ++flights_under_way_;
   auto flight = std::make_shared<Flight>();
   flight->key = key;
   flight->token = fills_.begin(key_name(key));
@@ -151,11 +152,30 @@ void CacheModel::fetch(const FlightPtr& flight) {
                   if (ending != Links::Ending::kAnswered || reply.status == Status::kLoading) {
                     return land_failed(flight);
                   }
-                  if (reply.status == Status::kNothing ||
-                      is_dead(flight->key, reply.stored.version)) {
-                    return land(flight, {}, /*may_cache=*/false);
+                  const auto nothing = [this, flight] { land(flight, {}, /*may_cache=*/false); };
+                  if (reply.status == Status::kNothing) return nothing();
+                  land_on_stored(flight, reply.stored, nothing);
+                });
+}
+
+// While no messages come, our table of tags may be behind, or of a lost branch: Redis has its own.
+void CacheModel::land_on_stored(const FlightPtr& flight, const Stored& found,
+                                std::function<void()> on_miss) {
+  if (session_.fills_allowed()) {
+    if (is_dead(flight->key, tags_.generation(), found.version)) return on_miss();
+    return land(flight, found, /*may_cache=*/true);
+  }
+  links_.submit([](RedisServer& server) { return server.tags(); }, /*is_safe=*/true, kReadTimeout,
+                [this, flight, found, on_miss = std::move(on_miss)](Links::Ending ending,
+                                                                    const Reply& reply) {
+                  if (ending != Links::Ending::kAnswered || reply.status != Status::kOk) {
+                    return land_failed(flight);
                   }
-                  land(flight, reply.stored, /*may_cache=*/true);
+                  const Version tag =
+                      is_loaded(flight->key) ? reply.tags[tag_of(flight->key)] : kVersionUnknown;
+                  const bool is_known = found.version != kVersionUnknown;
+                  if (is_known && std::max(tag, reply.base) > found.version) return on_miss();
+                  land(flight, found, /*may_cache=*/true);
                 });
 }
 
@@ -164,20 +184,21 @@ void CacheModel::begin_fill(const FlightPtr& flight) {
   links_.submit(
       [key = flight->key, token = flight->fill_number, ignore = flight->ignore_stored](
           RedisServer& server) { return server.begin_fill(key, token, kFillLease, ignore); },
-      /*is_safe=*/true, kReadTimeout, [this, flight](Links::Ending ending, const Reply& reply) {
+      /*is_safe=*/true, kReadTimeout,
+      [this, flight](Links::Ending ending, const Reply& reply) {
         if (ending != Links::Ending::kAnswered || reply.status != Status::kOk) {
           abandon_fill(*flight);
           return load(flight);
         }
         if (reply.outcome == 1) {
-          if (!is_dead(flight->key, reply.stored.version)) {
-            return land(flight, reply.stored, /*may_cache=*/true);
-          }
-          flight->ignore_stored = true;
-          return begin_fill(flight);
+          return land_on_stored(flight, reply.stored, [this, flight] {
+            flight->ignore_stored = true;
+            begin_fill(flight);
+          });
         }
         if (reply.outcome == 3) return poll_fill(flight);
         flight->begun_at = reply.version;
+        flight->begun_in = session_.epochs();
         load(flight);
       });
 }
@@ -202,11 +223,15 @@ void CacheModel::load(const FlightPtr& flight) {
 
 void CacheModel::store_loaded(const FlightPtr& flight, std::uint32_t row) {
   const Stored not_stored{.exists = true, .version = kVersionUnknown, .value = {.write = row}};
-  if (flight->fill_number == 0) return land(flight, not_stored, /*may_cache=*/false);
+  // Versions of another branch of history say nothing about this one.
+  if (flight->fill_number == 0 || flight->begun_in != session_.epochs()) {
+    abandon_fill(*flight);
+    return land(flight, not_stored, /*may_cache=*/false);
+  }
   links_.submit(
       [this, key = flight->key, token = flight->fill_number, row, begun_at = flight->begun_at,
-       nonce = ++nonces_](RedisServer& server) {
-        return server.finish_fill(key, token, row, begun_at, origin_, nonce);
+       ignored = flight->ignore_stored, nonce = ++nonces_](RedisServer& server) {
+        return server.finish_fill(key, token, row, begun_at, ignored, origin_, nonce);
       },
       /*is_safe=*/false, kWriteTimeout,
       [this, flight, not_stored](Links::Ending ending, const Reply& reply) {
@@ -220,11 +245,9 @@ void CacheModel::store_loaded(const FlightPtr& flight, std::uint32_t row) {
 
 void CacheModel::abandon_fill(Flight& flight) {
   if (flight.fill_number == 0) return;
-  links_.submit(
-      [key = flight.key, token = std::exchange(flight.fill_number, 0)](RedisServer& server) {
-        return server.abandon_fill(key, token);
-      },
-      /*is_safe=*/true, kWriteTimeout, [](Links::Ending, const Reply&) {});
+  links_.submit([key = flight.key, token = std::exchange(flight.fill_number, 0)](
+                    RedisServer& server) { return server.abandon_fill(key, token); },
+                /*is_safe=*/true, kWriteTimeout, [](Links::Ending, const Reply&) {});
 }
 
 // --- landing: nobody can join any more, then L1, then the waiters.
@@ -236,11 +259,11 @@ void CacheModel::land(const FlightPtr& flight, const Stored& found, bool may_cac
     flights_.erase(newest);
   }
   --flights_of_key_[flight->key];
+  --flights_under_way_;
   const bool is_vouched = session_.fills_allowed();
   env_.trace.tell(process_.name(), "has read ", key_name(flight->key), " = write ",
-                  found.value.write, " version ", found.version, " for ",
-                  flight->waiters.size(), may_cache ? "" : ", not to be kept",
-                  is_vouched ? "" : ", not vouched for");
+                  found.value.write, " version ", found.version, " for ", flight->waiters.size(),
+                  may_cache ? "" : ", not to be kept", is_vouched ? "" : ", not vouched for");
   if (may_cache && is_vouched) {
     put_into_l1(std::move(flight->token), found);
   } else {
@@ -262,6 +285,7 @@ void CacheModel::land_failed(const FlightPtr& flight) {
     flights_.erase(newest);
   }
   --flights_of_key_[flight->key];
+  --flights_under_way_;
   flight->token = {};
 }
 

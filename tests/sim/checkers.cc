@@ -12,8 +12,9 @@ std::string place_text(Place place) {
 
 }  // namespace
 
-void Checkers::executed(std::size_t key, Place place, std::uint32_t write, TimePoint at) {
-  changes_[key].push_back({at, place, write});
+void Checkers::executed(std::size_t key, Place place, std::uint32_t write, TimePoint at,
+                        bool is_clear) {
+  changes_[key].push_back({at, place, write, is_clear});
 }
 
 bool Checkers::reflects(const Value& value, std::size_t key, const Change& change) const {
@@ -49,6 +50,7 @@ void Checkers::hit(const Hit& hit) {
       if (is_newest && !is_loaded(hit.key)) break;
       continue;
     }
+    if (change->is_clear && hit.version == coherence::kVersionUnknown) continue;
     const Claim claimed = claim(hit, *change);
     if (claimed == Claim::kCounts && change->at < oldest) {
       oldest = change->at;
@@ -62,8 +64,7 @@ void Checkers::hit(const Hit& hit) {
   if (oldest != TimePoint::max()) judge(hit, hit.who, oldest_place, oldest);
   if (is_loaded(hit.key)) return;
   if (!branches_.contains(hit.branch, hit.value.place)) {
-    const bool is_of_later =
-        branches_[hit.value.place.branch].rank > branches_[hit.branch].rank;
+    const bool is_of_later = branches_[hit.value.place.branch].rank > branches_[hit.branch].rank;
     if (is_of_later || branches_.descends(hit.value.place.branch, hit.branch)) return;
     ++hits_of_lost_branches_;
     violated("ghost", std::string{hit.who} + " was served " + key_name(hit.key) + " of " +
@@ -73,8 +74,8 @@ void Checkers::hit(const Hit& hit) {
 }
 
 void Checkers::judge(const Hit& hit, std::string_view who, Place place, TimePoint changed_at) {
-  const double staleness = static_cast<double>((hit.read_at - changed_at).count()) /
-                           static_cast<double>(lease_.count());
+  const double staleness =
+      static_cast<double>((hit.read_at - changed_at).count()) / static_cast<double>(lease_.count());
   if (hit.is_leased) worst_ = std::max(worst_, staleness);
   const auto text = [&] {
     return std::string{who} + " was served " + key_name(hit.key) + " = write " +
@@ -122,14 +123,13 @@ void Checkers::settle(int last, std::uint64_t last_offset, bool has_data_been_fo
     ++lost_;
     if (by_all && !has_data_been_forgotten) {
       violated("W", "the write " + place_text(place) +
-                        " was acknowledged by all replicas and is not in " +
-                        Branches::name(last) + '@' + std::to_string(last_offset));
+                        " was acknowledged by all replicas and is not in " + Branches::name(last) +
+                        '@' + std::to_string(last_offset));
     }
   }
   for (const Pending& pending : pending_) {
     const bool has_lasted = branches_.contains(last, pending.place, last_offset);
-    const bool was_confirmed =
-        pending.was_master && branches_[pending.place.branch].is_confirmed;
+    const bool was_confirmed = pending.was_master && branches_[pending.place.branch].is_confirmed;
     if (!has_lasted && !was_confirmed) continue;
     judge(pending.hit, pending.who, pending.place, pending.changed_at);
   }

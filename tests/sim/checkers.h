@@ -68,7 +68,9 @@ class Checkers {
 
   // The value of a key changed at a place of the history. For loaded keys `write` is the newest in
   // the database that the change tells of.
-  void executed(std::size_t key, Place place, std::uint32_t write, TimePoint at);
+  // A clear does not reach values of unknown version (tag_table.h).
+  void executed(std::size_t key, Place place, std::uint32_t write, TimePoint at,
+                bool is_clear = false);
 
   void hit(const Hit& hit);
 
@@ -102,6 +104,7 @@ class Checkers {
     TimePoint at;
     Place place;
     std::uint32_t write;
+    bool is_clear;
   };
   // To be judged when it is known which branch has lasted.
   struct Pending {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <utility>
 
 #include "tiercel/base/check.h"
 
@@ -59,14 +60,21 @@ void Dataset::apply(const Op& op, std::size_t history_entries) {
       values[op.key] = op.stored;
       leases[op.key] = {};
       break;
-    case Op::Kind::kFillBegin: leases[op.key] = op.lease; break;
+    case Op::Kind::kFillBegin: leases[op.key] = op.lease; [[fallthrough]];
+    case Op::Kind::kBase:
+      if (!std::exchange(has_base, true)) base = op.lease.begun_at;
+      break;
     case Op::Kind::kFillFinish:
       values[op.key] = op.stored;
       leases[op.key] = {};
       break;
     case Op::Kind::kFillAbandon: leases[op.key] = {}; break;
     case Op::Kind::kTag: tags[op.message.subject] = op.message.version; break;
-    case Op::Kind::kClear: clear_version = op.message.version; break;
+    case Op::Kind::kClear:
+      tags = {};
+      base = op.message.version;
+      has_base = true;
+      break;
     case Op::Kind::kForeignSet:
     case Op::Kind::kForeignDelete: values[op.key] = op.stored; break;
     case Op::Kind::kFlush: {
@@ -78,8 +86,6 @@ void Dataset::apply(const Op& op, std::size_t history_entries) {
   }
 }
 
-Version Dataset::tag_version(std::size_t tag) const {
-  return std::max(tags[tag], clear_version);
-}
+Version Dataset::tag_version(std::size_t tag) const { return std::max(tags[tag], base); }
 
 }  // namespace tiercel::sim

@@ -28,9 +28,9 @@ inline constexpr std::size_t kTagSlots = 3;
 [[nodiscard]] constexpr bool is_loaded(std::size_t key) { return key >= 6 && key < 12; }
 [[nodiscard]] constexpr bool is_foreign(std::size_t key) { return key >= 12; }
 [[nodiscard]] constexpr std::size_t tag_of(std::size_t key) { return key % kTagSlots; }
-std::string key_name(std::size_t key);           // "k7"
-std::size_t key_number(std::string_view name);   // Of "k7" or "t1".
-std::string tag_name(std::size_t tag);           // "t1"
+std::string key_name(std::size_t key);          // "k7"
+std::size_t key_number(std::string_view name);  // Of "k7" or "t1".
+std::string tag_name(std::size_t tag);          // "t1"
 
 // Where in the true history (branches.h) something was done.
 struct Place {
@@ -78,12 +78,13 @@ struct Message {
 // What a command did, as replicas repeat it.
 struct Op {
   enum class Kind : std::uint8_t {
-    kWrite,        // Value (or none), message.
+    kWrite,  // Value (or none), message.
     kFillBegin,
     kFillFinish,
     kFillAbandon,
     kTag,
     kClear,
+    kBase,  // The hash of tags is begun.
     kForeignSet,
     kForeignDelete,
     kFlush,
@@ -103,7 +104,9 @@ struct Dataset {
   std::deque<Message> history{};
   Version last_id = coherence::kVersionUnknown;
   std::array<Version, kTagSlots> tags{};
-  Version clear_version = coherence::kVersionUnknown;
+  // Before it all is dead; there is none until somebody asks, clears or begins a fill.
+  Version base = coherence::kVersionUnknown;
+  bool has_base = false;
   std::uint32_t incarnation = 0;
 
   // The id that XADD would give.

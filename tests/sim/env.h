@@ -12,9 +12,9 @@
 #include "branches.h"
 #include "checkers.h"
 #include "network.h"
-#include "timeline.h"
 #include "tiercel/base/random.h"
 #include "tiercel/coherence/session.h"
+#include "timeline.h"
 #include "trace.h"
 
 namespace tiercel::sim {
@@ -23,13 +23,13 @@ namespace tiercel::sim {
 // breaks it, around the production code, so production has no such switch.
 enum class Sabotage : std::uint8_t {
   kNone,
-  kTokensUnheeded,    // A fill goes into L1 although its token was marked.
-  kWitnessUnheeded,   // Every candidate is said to follow, and every Sentinel to be calm.
-  kDropsUnheeded,     // L1 survives what should drop it.
-  kMarksForgotten,    // A message evicts, but does not mark the tokens.
-  kClockNotRead,      // A reader goes by whether a lease was granted, not by the time.
-  kAheadForgotten,    // The session is not told what goes into L1.
-  kTagsForgotten,     // Invalidated tags are not looked at.
+  kTokensUnheeded,   // A fill goes into L1 although its token was marked.
+  kWitnessUnheeded,  // Every candidate is said to follow, and every Sentinel to be calm.
+  kDropsUnheeded,    // L1 survives what should drop it.
+  kMarksForgotten,   // A message evicts, but does not mark the tokens.
+  kClockNotRead,     // A reader goes by whether a lease was granted, not by the time.
+  kAheadForgotten,   // The session is not told what goes into L1.
+  kTagsForgotten,    // Invalidated tags are not looked at.
 };
 inline constexpr std::size_t kSabotages = 8;
 std::string_view to_string(Sabotage sabotage);
@@ -52,7 +52,7 @@ struct Setup {
   // Sentinel.
   Duration down_after{};
   Duration failover_timeout{};
-  Duration info_period{};   // Normally; a tenth of it while something is wrong.
+  Duration info_period{};  // Normally; a tenth of it while something is wrong.
   Duration hello_period{};
   // Workload.
   Duration read_every{};

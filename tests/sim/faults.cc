@@ -39,6 +39,8 @@ constexpr std::array<std::string_view, kFaults> kNames = {
     "promote by hand",
     "promote an unreachable replica by hand",
     "demote the master by hand",
+    "lose what is ahead of the stream",
+    "demote a zombie by hand",
     "kill a Sentinel",
     "cut a Sentinel off",
     "TILT",
@@ -71,7 +73,7 @@ void Faults::strike(Fault fault) {
   ++env_.counts.faults[static_cast<std::size_t>(fault)];
   env_.trace.tell("FAULT", to_string(fault));
   if (fault <= Fault::kCrashInstance) return strike_links(fault);
-  if (fault <= Fault::kDemoteByHand || fault >= Fault::kFlush) return strike_servers(fault);
+  if (fault <= Fault::kDemoteZombie || fault >= Fault::kFlush) return strike_servers(fault);
   if (!world_.sentinels.empty()) strike_sentinels(fault);
 }
 
@@ -127,7 +129,8 @@ void Faults::strike_links(Fault fault) {
       const bool half_open = fault != Fault::kResetLinks;
       const bool is_stream = fault == Fault::kHalfOpenStream || (!half_open && one_in(2));
       instance.process().give([&instance, is_stream, half_open] {
-        CacheModel* cache = instance.cache();
+        CacheModel* const cache = instance.cache();
+        if (cache == nullptr) return;
         if (is_stream) {
           cache->links().break_stream(half_open);
         } else {
@@ -136,9 +139,7 @@ void Faults::strike_links(Fault fault) {
       });
       return;
     }
-    case Fault::kKillSubscribers:
-      world_.master().kill_clients(/*subscribers_only=*/true);
-      return;
+    case Fault::kKillSubscribers: world_.master().kill_clients(/*subscribers_only=*/true); return;
     case Fault::kStopInstance: instance.process().stop(length); return;
     case Fault::kStallLoop: instance.process().stall(length); return;
     case Fault::kCrashInstance:
@@ -154,7 +155,7 @@ void Faults::strike_links(Fault fault) {
 
 void Faults::kill_server(RedisServer& server, Duration wait, bool from_snapshot,
                          bool with_its_host) {
-  if (!server.process().is_alive()) return;
+  if (!server.process().is_alive() || env_.now() >= env_.setup.faults_end) return;
   server.crash(with_its_host);
   world_.was_data_forgotten = true;
   env_.timeline.after(wait, [&server, from_snapshot] {
@@ -175,7 +176,8 @@ void Faults::at_next_promotion(Then then) {
 }
 
 void Faults::hang_until_replaced(RedisServer& server, Duration then_after) {
-  server.process().stop(std::max<Duration>(0s, env_.setup.faults_end - env_.now()));
+  if (env_.now() >= env_.setup.faults_end) return;
+  server.process().stop(env_.setup.faults_end - env_.now());
   at_next_promotion([this, &server, then_after](RedisServer&) {
     env_.timeline.after(then_after, [this, &server] {
       env_.trace.tell("FAULT", server.process().name(), " wakes up");
@@ -255,6 +257,7 @@ void Faults::strike_servers(Fault fault) {
       if (fault == Fault::kManualTwice) {
         at_next_promotion([this](RedisServer&) {
           env_.timeline.after(some(0ms, 5s), [this] {
+            if (env_.now() >= env_.setup.faults_end) return;
             world_.sentinels[random_.below(world_.sentinels.size())]->fail_over_by_hand();
           });
         });
@@ -272,14 +275,48 @@ void Faults::strike_servers(Fault fault) {
       return;
     case Fault::kDemoteByHand:
       if (!replica) return;
-      master.process().give([&master, replica, kills = one_in(2)] {
-        master.replicate(replica->index(), kills);
-      });
+      master.process().give(
+          [&master, replica, kills = one_in(2)] { master.replicate(replica->index(), kills); });
       // Most operators promote somebody as well.
       if (!one_in(4)) {
         env_.timeline.after(some(0ms, 50ms), [replica] {
           replica->process().give([replica] { replica->promote(Birth::kByHand, false); });
         });
+      }
+      return;
+    case Fault::kLoseWhatIsAhead:
+      for (std::size_t other = 0; other < world_.servers.size(); ++other) {
+        if (other != master.index()) cut_both(master.index(), other, 3s);
+      }
+      for (const auto& instance : world_.instances) {
+        instance->process().give([hit = instance.get()] {
+          if (CacheModel* cache = hit->cache()) cache->links().break_stream(/*half_open=*/true);
+        });
+      }
+      env_.timeline.after(some(50ms, 1s), [this, &master, length] {
+        kill_server(master, length, one_in(2), /*with_its_host=*/false);
+      });
+      return;
+    case Fault::kDemoteZombie:
+      if (!replica) return;
+      // Who does not hear of it stays on the old master.
+      for (std::size_t i = 0; i < world_.instances.size(); ++i) {
+        if (one_in(4)) continue;
+        for (std::size_t s = 0; s < world_.sentinels.size(); ++s) {
+          cut_both(env_.instance_place(i), env_.sentinel_place(s), length);
+        }
+      }
+      at_next_promotion([this, &master](RedisServer& promoted) {
+        env_.timeline.after(some(100ms, 4s), [this, &master, &promoted] {
+          if (env_.now() >= env_.setup.faults_end) return;
+          master.process().give(
+              [&master, &promoted] { master.replicate(promoted.index(), /*kill_clients=*/false); });
+        });
+      });
+      if (world_.sentinels.empty()) {
+        replica->process().give([replica] { replica->promote(Birth::kByHand, false); });
+      } else {
+        world_.sentinels[random_.below(world_.sentinels.size())]->fail_over_by_hand();
       }
       return;
     case Fault::kFlush:
@@ -357,14 +394,8 @@ void Faults::heal() {
     instance->process().resume();
     if (!instance->process().is_alive()) instance->restart();
   }
-  if (!world_.sentinels.empty()) {
-    const bool has_master =
-        std::any_of(world_.servers.begin(), world_.servers.end(),
-                    [](const auto& server) { return server->is_master(); });
-    // Servers that replicate each other in a ring are nothing that a Sentinel mends.
-    if (!has_master) restore(world_.master());
-    return;
-  }
+  mend();
+  if (!world_.sentinels.empty()) return;
   // Where no Sentinel does it, the operator puts everything back.
   for (const auto& server : world_.servers) {
     server->process().give_after(100ms, [this, server = server.get()] {
@@ -374,6 +405,14 @@ void Faults::heal() {
         server->replicate(0, false);
       }
     });
+  }
+}
+
+void Faults::mend() {
+  if (!world_.sentinels.empty()) {
+    const bool has_master = std::any_of(world_.servers.begin(), world_.servers.end(),
+                                        [](const auto& server) { return server->is_master(); });
+    if (!has_master) restore(world_.master());
   }
 }
 

@@ -21,33 +21,35 @@ enum class Fault : std::uint8_t {
   kStopInstance,
   kStallLoop,
   kCrashInstance,
-  kStopMaster,        // Shorter than down-after, mostly.
-  kZombie,            // Hung until after it was replaced, then awake.
-  kZombieAtPromotion, // The same, awake in that very moment.
-  kSecondZombie,      // The replacement hangs as well, while others still follow the first.
+  kStopMaster,         // Shorter than down-after, mostly.
+  kZombie,             // Hung until after it was replaced, then awake.
+  kZombieAtPromotion,  // The same, awake in that very moment.
+  kSecondZombie,       // The replacement hangs as well, while others still follow the first.
   kKillMaster,
-  kKillMasterTwice,   // And whoever is promoted.
-  kRestartEmpty,      // Before anybody notices.
+  kKillMasterTwice,  // And whoever is promoted.
+  kRestartEmpty,     // Before anybody notices.
   kRestartSnapshot,
   kKillReplica,
   kCutReplication,
-  kIsolateMaster,     // With some instances on its side.
+  kIsolateMaster,  // With some instances on its side.
   kIsolateOneWay,
   kManualFailover,
   kManualTwice,
   kPromoteByHand,
   kPromoteUnreachable,  // A replica that instances cannot ask.
   kDemoteByHand,
+  kLoseWhatIsAhead,  // S is silent, replicas get nothing, and then the master dies.
+  kDemoteZombie,     // Of two masters the old one, by hand, which closes no connection.
   kKillSentinel,
   kCutSentinel,
   kTiltSentinel,
   kStopSentinel,
-  kLeaderDies,        // Right after its order of promotion.
+  kLeaderDies,  // Right after its order of promotion.
   kFlush,
   kClockBack,
   kClockAhead,
 };
-inline constexpr std::size_t kFaults = 35;
+inline constexpr std::size_t kFaults = 37;
 static_assert(kFaults <= kFaultKindsMax);
 std::string_view to_string(Fault fault);
 
@@ -57,6 +59,8 @@ class Faults {
 
   void plan();
   void heal();
+  // What no Sentinel mends: servers that replicate each other in a ring.
+  void mend();
 
  private:
   void strike(Fault fault);

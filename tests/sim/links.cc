@@ -210,21 +210,20 @@ void Links::send(std::uint64_t id) {
       finish(id, Ending::kAnswered, std::move(reply));
     }
   };
-  connection->to_server([connection, &server, arrived, command = pending.command,
-                         waits_for = pending.waits_for] {
-    Reply reply = command(server);
-    if (waits_for == 0 || reply.place.branch < 0) {
-      connection->to_client([arrived, reply = std::move(reply)]() mutable {
-        arrived(std::move(reply));
+  connection->to_server(
+      [connection, &server, arrived, command = pending.command, waits_for = pending.waits_for] {
+        Reply reply = command(server);
+        if (waits_for == 0 || reply.place.branch < 0) {
+          connection->to_client(
+              [arrived, reply = std::move(reply)]() mutable { arrived(std::move(reply)); });
+          return;
+        }
+        server.wait(reply.place.offset, waits_for, 500ms,
+                    [connection, arrived, reply](std::size_t count) mutable {
+                      reply.outcome = static_cast<int>(count);
+                      connection->to_client([arrived, reply] { arrived(reply); });
+                    });
       });
-      return;
-    }
-    server.wait(reply.place.offset, waits_for, 500ms,
-                [connection, arrived, reply](std::size_t count) mutable {
-                  reply.outcome = static_cast<int>(count);
-                  connection->to_client([arrived, reply] { arrived(reply); });
-                });
-  });
 }
 
 void Links::finish(std::uint64_t id, Ending ending, Reply reply) {
@@ -242,8 +241,7 @@ void Links::finish(std::uint64_t id, Ending ending, Reply reply) {
 void Links::ping(std::function<void(Status)> done) {
   if (!stream_.is_up) return;
   RedisServer& server = *servers_[stream_.server];
-  stream_.connection->to_server([&server, connection = stream_.connection,
-                                 done = std::move(done)] {
+  stream_.connection->to_server([&server, connection = stream_.connection, done = std::move(done)] {
     connection->to_client([done, status = server.ping()] { done(status); });
   });
 }
@@ -268,29 +266,27 @@ void Links::ask_server(std::size_t server, Duration patience,
 
 void Links::dial_side(std::size_t server) {
   sides_[server].is_dialling = true;
-  env_.network.connect(process_, servers_[server]->process(),
-                       [this, server](const ConnectionPtr& connection) {
-                         const auto found = sides_.find(server);
-                         if (found == sides_.end() || found->second.connection) {
-                           if (connection) connection->close_by_client();
-                           return;
-                         }
-                         Side& side = found->second;
-                         side.is_dialling = false;
-                         if (!connection) return lose_side(server);
-                         side.connection = connection;
-                         connection->on_closed_at_client = [this, server, connection =
-                                                                              connection.get()] {
-                           const auto side_now = sides_.find(server);
-                           if (side_now != sides_.end() &&
-                               side_now->second.connection.get() == connection) {
-                             lose_side(server);
-                           }
-                         };
-                         std::vector<std::uint64_t> ids;
-                         for (const auto& [id, done] : side.asked) ids.push_back(id);
-                         for (const std::uint64_t id : ids) send_side(server, id);
-                       });
+  env_.network.connect(
+      process_, servers_[server]->process(), [this, server](const ConnectionPtr& connection) {
+        const auto found = sides_.find(server);
+        if (found == sides_.end() || found->second.connection) {
+          if (connection) connection->close_by_client();
+          return;
+        }
+        Side& side = found->second;
+        side.is_dialling = false;
+        if (!connection) return lose_side(server);
+        side.connection = connection;
+        connection->on_closed_at_client = [this, server, connection = connection.get()] {
+          const auto side_now = sides_.find(server);
+          if (side_now != sides_.end() && side_now->second.connection.get() == connection) {
+            lose_side(server);
+          }
+        };
+        std::vector<std::uint64_t> ids;
+        for (const auto& [id, done] : side.asked) ids.push_back(id);
+        for (const std::uint64_t id : ids) send_side(server, id);
+      });
 }
 
 void Links::send_side(std::size_t server, std::uint64_t id) {

@@ -10,7 +10,7 @@ using EventKind = SentinelEvent::Kind;
 
 namespace {
 constexpr Duration kHintLife = 5s;
-constexpr Duration kTroubleLasts = 10s;
+constexpr Duration kQuietAfter = 10s;  // As SentinelSurvey's.
 constexpr Duration kAfterFirstAnswer = 100ms;
 }  // namespace
 
@@ -19,7 +19,8 @@ MasterFinder::MasterFinder(Env& env, Process& process, std::vector<SentinelModel
     : env_(env),
       process_(process),
       sentinels_(std::move(sentinels)),
-      on_change_(std::move(on_change)) {
+      on_change_(std::move(on_change)),
+      hearings_(sentinels_.size()) {
   if (sentinels_.empty()) target_ = 0;
 }
 
@@ -81,16 +82,19 @@ void MasterFinder::judge(const Round& round) {
   }
   if (!best || best->config_epoch < proven_epoch_) return;
   if (env_.now() < hint_until_ && best->config_epoch < target_epoch_) return;
+  is_claimed_ = true;
   set_target(best->master, best->config_epoch);
 }
 
 void MasterFinder::hear(const SentinelEvent& event) {
+  Hearing& hearing = hearings_[event.sentinel];
+  ++hearing.heard;
   switch (event.kind) {
     case EventKind::kTry:
     case EventKind::kVote:
     case EventKind::kOrder:
-    case EventKind::kPromoted:
-    case EventKind::kSwitch: trouble_heard_at_ = env_.now(); break;
+    case EventKind::kPromoted: hearing.sign_at = env_.now(), hearing.settled_on.reset(); break;
+    case EventKind::kSwitch: hearing.sign_at = env_.now(), hearing.settled_on = event.server; break;
     default: break;
   }
   switch (event.kind) {
@@ -118,6 +122,7 @@ void MasterFinder::hear(const SentinelEvent& event) {
 }
 
 void MasterFinder::hint(std::size_t server, std::uint64_t epoch) {
+  is_claimed_ = false;
   hint_until_ = env_.now() + kHintLife;
   process_.give_after(kHintLife + 1ms, [this] { ask(); });
   set_target(server, epoch);
@@ -132,7 +137,7 @@ void MasterFinder::set_target(std::size_t server, std::uint64_t epoch) {
 }
 
 void MasterFinder::found_master(std::size_t server) {
-  if (target_ == server && env_.now() >= hint_until_) {
+  if (target_ == server && is_claimed_) {
     proven_epoch_ = std::max(proven_epoch_, target_epoch_);
   }
 }
@@ -141,14 +146,35 @@ void MasterFinder::found_none(std::size_t server) {
   if (target_ == server) ask();
 }
 
+bool MasterFinder::hears(const SentinelAnswer& answer) {
+  Hearing& hearing = hearings_[answer.sentinel];
+  const bool hears_all = hearing.has_begun && answer.published == hearing.missed + hearing.heard;
+  if (!hears_all) {
+    const bool is_first = !std::exchange(hearing.has_begun, true);
+    hearing.missed = answer.published;
+    hearing.heard = 0;
+    hearing.since = env_.now();
+    return is_first;
+  }
+  return true;
+}
+
 void MasterFinder::survey(std::size_t master, const std::vector<std::string>& addresses,
-                          Duration patience,
-                          std::function<void(coherence::SentinelRound)> done) {
+                          Duration patience, std::function<void(coherence::SentinelRound)> done) {
   ask_all(patience, [this, master, addresses, done = std::move(done)](const Round& round) {
     coherence::SentinelRound result{.known = sentinels_.size(), .answered = round.answers.size()};
-    result.is_calm = env_.now() >= trouble_heard_at_ + kTroubleLasts;
+    result.is_calm = !round.answers.empty() &&
+                     std::all_of(hearings_.begin(), hearings_.end(), [&](const Hearing& hearing) {
+                       return hearing.sign_at == TimePoint{} || hearing.settled_on == master ||
+                              env_.now() >= hearing.sign_at + kQuietAfter;
+                     });
     for (const SentinelAnswer& answer : round.answers) {
-      if (answer.master != master || answer.is_failing_over) result.is_calm = false;
+      const bool is_heard =
+          hears(answer) && (result.answered >= result.known ||
+                            env_.now() >= hearings_[answer.sentinel].since + kQuietAfter);
+      if (answer.master != master || answer.is_failing_over || answer.is_tilted || !is_heard) {
+        result.is_calm = false;
+      }
     }
     if (!round.answers.empty()) {
       for (std::size_t i = 0; i < addresses.size(); ++i) {
@@ -156,9 +182,9 @@ void MasterFinder::survey(std::size_t master, const std::vector<std::string>& ad
         coherence::SentinelRound::Replica replica{.address = addresses[i]};
         bool is_listed = false;
         for (const SentinelAnswer& answer : round.answers) {
-          if (answer.master == i) continue;
+          if (answer.lists_all_but == i) continue;
           is_listed = true;
-          if (answer.sees_down[i]) ++replica.down_count;
+          if (answer.sees_down[i] && !answer.is_tilted) ++replica.down_count;
         }
         if (is_listed) result.replicas.push_back(std::move(replica));
       }

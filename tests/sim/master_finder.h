@@ -54,10 +54,22 @@ class MasterFinder {
   std::optional<std::size_t> target_;
   std::uint64_t target_epoch_ = 0;
   std::uint64_t proven_epoch_ = 0;
+  bool is_claimed_ = false;  // By a Sentinel that was asked.
   TimePoint hint_until_{};
   bool is_asking_ = false;
   bool asks_again_ = false;
-  TimePoint trouble_heard_at_{};
+  // What is heard of one Sentinel's events. Where some are missing, it is listened to anew.
+  struct Hearing {
+    bool has_begun = false;
+    std::uint64_t missed = 0;  // Published before.
+    std::uint64_t heard = 0;
+    TimePoint since{};
+    TimePoint sign_at{};                      // The last of a failover;
+    std::optional<std::size_t> settled_on{};  // if that was a switch.
+  };
+  [[nodiscard]] bool hears(const SentinelAnswer& answer);  // All that it had published.
+
+  std::vector<Hearing> hearings_;
   std::map<std::uint64_t, std::map<std::size_t, std::set<std::size_t>>> votes_;  // Epoch, leader.
 };
 

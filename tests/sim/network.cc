@@ -189,9 +189,9 @@ TimePoint Network::arrival(std::size_t from, std::size_t to, TimePoint& last) {
   const TimePoint cut_until = way(from, to).cut_until;
   if (leaves < cut_until) {
     const Duration backoff = std::min<Duration>(kBackoffMax, cut_until - leaves);
-    leaves = cut_until +
-             Duration{static_cast<Duration::rep>(static_cast<double>(backoff.count()) *
-                                                 random_.unit())};
+    leaves =
+        cut_until +
+        Duration{static_cast<Duration::rep>(static_cast<double>(backoff.count()) * random_.unit())};
   }
   last = std::max(last + 1ns, leaves + trip(from, to));
   return last;

@@ -66,8 +66,7 @@ class Network {
 
   // `done` runs on the client's loop: the connection, or null when it was refused. A connection
   // whose way is cut takes as long as the cut: the caller has deadlines of its own.
-  void connect(Process& client, Process& server,
-               std::function<void(const ConnectionPtr&)> done);
+  void connect(Process& client, Process& server, std::function<void(const ConnectionPtr&)> done);
   void post(Process& from, Process& to, Step step);  // A datagram to its loop.
 
   // All that end at the process; the other ends are told, unless its host died with it.

@@ -49,8 +49,8 @@ void Process::kill() {
   stopped_until_ = TimePoint{};
   stalled_until_ = TimePoint{};
   // Destroyed one level up, where nothing of it runs any more.
-  timeline_.after(Duration{0}, [loop = std::move(loop_steps_), thread = std::move(thread_steps_)] {
-  });
+  timeline_.after(Duration{0},
+                  [loop = std::move(loop_steps_), thread = std::move(thread_steps_)] {});
   loop_steps_.clear();
   thread_steps_.clear();
 }

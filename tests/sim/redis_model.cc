@@ -20,12 +20,9 @@ RedisServer::RedisServer(Env& env, std::size_t index)
 
 void RedisServer::start() {
   if (index_ == 0) {
-    branch_ = env_.branches.begin({.parent = -1,
-                                   .fork = 0,
-                                   .birth = Birth::kOrigin,
-                                   .server = index_,
-                                   .born_at = env_.now()},
-                                  /*is_legitimate=*/true);
+    branch_ = env_.branches.begin(
+        {.parent = -1, .fork = 0, .birth = Birth::kOrigin, .server = index_, .born_at = env_.now()},
+        /*is_legitimate=*/true);
   } else {
     is_master_ = false;
     master_ = 0;
@@ -62,7 +59,8 @@ Reply RedisServer::identify() const {
   reply.replication.former_replication_id = Branches::name(former_branch_);
   if (is_master_) {
     for (const auto& replica : replicas_) {
-      if (replica->is_online) reply.replication.replicas.push_back(all_[replica->server]->address());
+      if (replica->is_online)
+        reply.replication.replicas.push_back(all_[replica->server]->address());
     }
   }
   return reply;
@@ -94,9 +92,14 @@ Reply RedisServer::history(Version from, std::size_t count) const {
   return reply;
 }
 
-Reply RedisServer::tags() const {
-  if (auto refused = refusal(false)) return *refused;
-  return {.tags = data_.tags, .clear_version = data_.clear_version};
+Reply RedisServer::tags() {
+  if (auto refused = refusal(!data_.has_base)) return *refused;
+  if (!data_.has_base) {
+    Op op{.kind = Op::Kind::kBase};
+    op.lease.begun_at = data_.last_id;
+    run(std::move(op));
+  }
+  return {.tags = data_.tags, .base = data_.base};
 }
 
 // --- changes
@@ -112,8 +115,8 @@ Message RedisServer::next_message(ChangeKind kind, std::uint64_t origin,
           .has_value = false};
 }
 
-Reply RedisServer::write(std::size_t key, std::uint32_t write, bool is_delete,
-                         std::uint64_t origin, std::uint64_t nonce, bool with_value) {
+Reply RedisServer::write(std::size_t key, std::uint32_t write, bool is_delete, std::uint64_t origin,
+                         std::uint64_t nonce, bool with_value) {
   if (auto refused = refusal(true)) return *refused;
   Op op{.kind = Op::Kind::kWrite, .key = key, .has_message = true, .is_published = true};
   op.message = next_message(ChangeKind::kKeys, origin, nonce);
@@ -168,11 +171,14 @@ Reply RedisServer::begin_fill(std::size_t key, std::uint64_t token, Duration lif
 }
 
 Reply RedisServer::finish_fill(std::size_t key, std::uint64_t token, std::uint32_t write,
-                               Version begun_at, std::uint64_t origin, std::uint64_t nonce) {
+                               Version begun_at, bool ignored_stored, std::uint64_t origin,
+                               std::uint64_t nonce) {
   if (auto refused = refusal(true)) return *refused;
   const FillLease& lease = data_.leases[key];
-  if (lease.token != token || wall_clock() >= lease.until ||
+  if (lease.token != token || wall_clock() >= lease.until) return {.status = Status::kNothing};
+  if ((!ignored_stored && data_.values[key].exists) || !data_.has_base ||
       data_.tag_version(tag_of(key)) > begun_at) {
+    run({.kind = Op::Kind::kFillAbandon, .key = key});
     return {.status = Status::kNothing};
   }
   Op op{.kind = Op::Kind::kFillFinish, .key = key};
@@ -251,9 +257,8 @@ void RedisServer::publish(const Op& op) {
 }
 
 void RedisServer::push(const Push& what, bool to_trackers, Duration wait) {
-  std::erase_if(clients_, [](const Client& client) {
-    return !client.connection->is_open_at_server();
-  });
+  std::erase_if(clients_,
+                [](const Client& client) { return !client.connection->is_open_at_server(); });
   for (const Client& client : clients_) {
     if (!client.is_subscribed || (to_trackers && !client.tracks)) continue;
     const auto send = [handler = client.handler, what](const ConnectionPtr& to) {
@@ -275,7 +280,7 @@ void RedisServer::tell_checkers(const Op& op, Place place) {
   const TimePoint at = env_.now();
   const TimePoint turn_end = at + 60us;
   const auto changed = [&](std::size_t key, TimePoint when) {
-    env_.checkers.executed(key, place, write, when);
+    env_.checkers.executed(key, place, write, when, op.kind == Op::Kind::kClear);
   };
   switch (op.kind) {
     case Op::Kind::kWrite: changed(op.key, at); break;
@@ -297,8 +302,9 @@ void RedisServer::tell_checkers(const Op& op, Place place) {
     default: break;
   }
   if (!env_.trace.is_on()) return;
-  static constexpr const char* kNames[] = {"write", "fill begun", "fill", "fill abandoned", "tag",
-                                           "clear", "foreign set", "foreign delete", "flush"};
+  static constexpr const char* kNames[] = {
+      "write", "fill begun", "fill",        "fill abandoned", "tag",
+      "clear", "base",       "foreign set", "foreign delete", "flush"};
   env_.trace.tell(process_.name(), kNames[static_cast<std::size_t>(op.kind)], ' ',
                   op.kind == Op::Kind::kTag ? tag_name(op.message.subject) : key_name(op.key),
                   op.stored.exists ? " = write " : " write ", write, " at ",
@@ -329,9 +335,8 @@ void RedisServer::kill_clients(bool subscribers_only) {
   for (Client& client : clients_) {
     if (!subscribers_only || client.is_subscribed) client.connection->close_by_server();
   }
-  std::erase_if(clients_, [](const Client& client) {
-    return !client.connection->is_open_at_server();
-  });
+  std::erase_if(clients_,
+                [](const Client& client) { return !client.connection->is_open_at_server(); });
 }
 
 // --- life

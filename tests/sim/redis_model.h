@@ -36,7 +36,7 @@ struct Reply {
   std::vector<Message> history{};
   bool is_last = true;
   std::array<Version, kTagSlots> tags{};
-  Version clear_version = coherence::kVersionUnknown;
+  Version base = coherence::kVersionUnknown;
 };
 
 // What a subscriber hears beside the answers to its own requests.
@@ -67,10 +67,10 @@ class RedisServer {
   Reply clear(std::uint32_t write, std::uint64_t origin, std::uint64_t nonce);
   Reply begin_fill(std::size_t key, std::uint64_t token, Duration life, bool ignore_stored);
   Reply finish_fill(std::size_t key, std::uint64_t token, std::uint32_t write, Version begun_at,
-                    std::uint64_t origin, std::uint64_t nonce);
+                    bool ignored_stored, std::uint64_t origin, std::uint64_t nonce);
   Reply abandon_fill(std::size_t key, std::uint64_t token);
   [[nodiscard]] Reply history(Version from, std::size_t count) const;
-  [[nodiscard]] Reply tags() const;
+  Reply tags();
   [[nodiscard]] Status ping() const { return is_loading() ? Status::kLoading : Status::kOk; }
   // The reply, `done`, comes after the tracking messages of its turn.
   void foreign_set(std::size_t key, std::uint32_t write);
@@ -139,7 +139,7 @@ class RedisServer {
   [[nodiscard]] Duration wall_clock() const;
   [[nodiscard]] std::optional<Reply> refusal(bool is_write) const;
   Message next_message(coherence::ChangeKind kind, std::uint64_t origin, std::uint64_t nonce) const;
-  Place run(Op op);             // On a master: the next of its branch.
+  Place run(Op op);              // On a master: the next of its branch.
   void follow_op(const Op& op);  // On a replica: the same.
   void publish(const Op& op);
   void push(const Push& what, bool to_trackers, Duration wait);

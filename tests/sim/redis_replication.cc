@@ -32,9 +32,9 @@ void RedisServer::promote(Birth by, bool kills_clients) {
                                 by == Birth::kElected);
   is_master_ = true;
   ++env_.counts.promotions;
-  env_.trace.tell(process_.name(), by == Birth::kElected ? "promoted by Sentinel" : "promoted by hand",
-                  ": ", Branches::name(branch_), " from ", Branches::name(former_branch_), '@',
-                  offset_);
+  env_.trace.tell(process_.name(),
+                  by == Birth::kElected ? "promoted by Sentinel" : "promoted by hand", ": ",
+                  Branches::name(branch_), " from ", Branches::name(former_branch_), '@', offset_);
   if (kills_clients) kill_clients(/*subscribers_only=*/false);
   if (on_promotion) std::exchange(on_promotion, nullptr)(*this);
 }
@@ -59,10 +59,11 @@ void RedisServer::replicate(std::size_t master, bool kills_clients) {
 void RedisServer::cron() {
   for (auto& link : replicas_) {
     link->connection->to_client([connection = link->connection, replica = all_[link->server]] {
-      if (replica->master_connection_ == connection) replica->master_heard_at_ = replica->env_.now();
+      if (replica->master_connection_ == connection)
+        replica->master_heard_at_ = replica->env_.now();
     });
   }
-  if (is_link_up_ && env_.now() > master_heard_at_ + kReplicationTimeout) drop_master_link();
+  if (master_connection_ && env_.now() > master_heard_at_ + kReplicationTimeout) drop_master_link();
   if (!is_master_ && !master_connection_ && !is_dialling_) dial_master();
   process_.give_after(env_.some(800ms, 1200ms), [this] { cron(); });
 }
@@ -119,11 +120,10 @@ void RedisServer::accept_replica(const ConnectionPtr& connection, RedisServer& r
   ++env_.counts.full_resyncs;
   // The fork and the transfer; what happens meanwhile follows on the same connection.
   auto snapshot = std::make_shared<const Dataset>(data_);
-  connection->to_client_after(
-      env_.some(10ms, 400ms),
-      [&replica, connection, snapshot, branch_now = branch_, offset_now = offset_] {
-        replica.take_full(connection, *snapshot, branch_now, offset_now);
-      });
+  connection->to_client_after(env_.some(10ms, 400ms), [&replica, connection, snapshot,
+                                                       branch_now = branch_, offset_now = offset_] {
+    replica.take_full(connection, *snapshot, branch_now, offset_now);
+  });
 }
 
 void RedisServer::take_partial(const ConnectionPtr& connection, int branch) {
@@ -164,15 +164,13 @@ void RedisServer::take_full(const ConnectionPtr& connection, const Dataset& data
 void RedisServer::send_op(ReplicaLink& link, std::uint64_t offset) {
   RedisServer& replica = *all_[link.server];
   const bool wants_ack = !waiters_.empty();
-  link.connection->to_client(
-      [this, &replica, connection = link.connection, branch = branch_, offset, wants_ack] {
-        if (replica.master_connection_ != connection || replica.offset_ + 1 != offset) return;
-        replica.follow_op(env_.branches.op_at(branch, offset));
-        if (!wants_ack) return;
-        connection->to_server([this, connection, offset] {
-          replica_acknowledged(connection, offset);
-        });
-      });
+  link.connection->to_client([this, &replica, connection = link.connection, branch = branch_,
+                              offset, wants_ack] {
+    if (replica.master_connection_ != connection || replica.offset_ + 1 != offset) return;
+    replica.follow_op(env_.branches.op_at(branch, offset));
+    if (!wants_ack) return;
+    connection->to_server([this, connection, offset] { replica_acknowledged(connection, offset); });
+  });
 }
 
 void RedisServer::replica_acknowledged(const ConnectionPtr& connection, std::uint64_t offset) {
@@ -198,10 +196,9 @@ void RedisServer::drop_master_link() {
 }
 
 std::size_t RedisServer::replicas_at(std::uint64_t offset) const {
-  return static_cast<std::size_t>(
-      std::count_if(replicas_.begin(), replicas_.end(), [offset](const auto& link) {
-        return link->is_online && link->acknowledged >= offset;
-      }));
+  return static_cast<std::size_t>(std::count_if(
+      replicas_.begin(), replicas_.end(),
+      [offset](const auto& link) { return link->is_online && link->acknowledged >= offset; }));
 }
 
 void RedisServer::wait(std::uint64_t offset, std::size_t count, Duration timeout,
@@ -210,13 +207,12 @@ void RedisServer::wait(std::uint64_t offset, std::size_t count, Duration timeout
   waiters_.push_back({offset, count, id, std::move(done)});
   for (auto& link : replicas_) {
     // REPLCONF GETACK.
-    link->connection->to_client([this, connection = link->connection,
-                                 replica = all_[link->server]] {
-      if (replica->master_connection_ != connection) return;
-      connection->to_server([this, connection, at = replica->offset_] {
-        replica_acknowledged(connection, at);
-      });
-    });
+    link->connection->to_client(
+        [this, connection = link->connection, replica = all_[link->server]] {
+          if (replica->master_connection_ != connection) return;
+          connection->to_server(
+              [this, connection, at = replica->offset_] { replica_acknowledged(connection, at); });
+        });
   }
   process_.give_after(timeout, [this, id] {
     const auto waiter = std::find_if(waiters_.begin(), waiters_.end(),

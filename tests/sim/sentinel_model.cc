@@ -32,8 +32,7 @@ void SentinelModel::tick() {
 
 void SentinelModel::look_at_servers() {
   const bool is_urgent = state_ != State::kIdle || was_objectively_down_;
-  const Duration info_every =
-      is_urgent ? env_.setup.info_period / 10 : env_.setup.info_period;
+  const Duration info_every = is_urgent ? env_.setup.info_period / 10 : env_.setup.info_period;
   for (std::size_t i = 0; i < servers_.size(); ++i) {
     if (!env_.network.can_ask(process_, servers_[i]->process())) continue;
     seen_[i].answered_at = env_.now();
@@ -78,7 +77,10 @@ bool SentinelModel::is_objectively_down() const {
 SentinelAnswer SentinelModel::answer() const {
   SentinelAnswer answer{.sentinel = index_,
                         .master = master_,
+                        .lists_all_but = master_,
                         .config_epoch = config_epoch_,
+                        .published = published_,
+                        .is_tilted = env_.now() < tilted_until_,
                         .is_failing_over = was_objectively_down_ || state_ != State::kIdle};
   // It names the new master as soon as it has seen the promotion.
   if (state_ == State::kReconfiguring) answer.master = target_;
@@ -117,8 +119,8 @@ void SentinelModel::begin_failover(bool by_hand) {
   no_failover_before_ = env_.now() + 2 * env_.setup.failover_timeout + env_.some(0s, 1s);
   votes_.assign(all_.size(), false);
   state_ = by_hand ? State::kOrdering : State::kVoting;
-  env_.trace.tell(process_.name(), by_hand ? "fails over by hand" : "tries a failover",
-                  ", epoch ", failover_epoch_);
+  env_.trace.tell(process_.name(), by_hand ? "fails over by hand" : "tries a failover", ", epoch ",
+                  failover_epoch_);
   emit({.kind = EventKind::kTry, .epoch = failover_epoch_});
   if (by_hand) return;
   votes_[index_] = vote(failover_epoch_, index_) == index_;
@@ -152,9 +154,8 @@ std::size_t SentinelModel::vote(std::uint64_t epoch, std::size_t candidate) {
     emit({.kind = EventKind::kVote, .epoch = epoch, .leader = candidate});
     // Whoever votes for another does not try soon after.
     if (candidate != index_) {
-      no_failover_before_ =
-          std::max(no_failover_before_,
-                   env_.now() + 2 * env_.setup.failover_timeout + env_.some(0s, 1s));
+      no_failover_before_ = std::max(
+          no_failover_before_, env_.now() + 2 * env_.setup.failover_timeout + env_.some(0s, 1s));
     }
   }
   return voted_epoch_ == epoch ? voted_for_ : all_.size();
@@ -293,6 +294,7 @@ void SentinelModel::hear_hello(std::uint64_t current_epoch, std::uint64_t config
 
 void SentinelModel::emit(SentinelEvent event) {
   event.sentinel = index_;
+  ++published_;
   if (on_event) on_event(event);
 }
 
@@ -314,6 +316,7 @@ void SentinelModel::crash() {
 
 void SentinelModel::restart() {
   process_.start();
+  if (state_ == State::kReconfiguring) finish_failover();
   state_ = State::kIdle;
   was_objectively_down_ = false;
   for (Seen& seen : seen_) seen.answered_at = env_.now();

@@ -26,9 +26,9 @@ namespace tiercel::sim {
 struct SentinelEvent {
   enum class Kind : std::uint8_t {
     kObjectivelyDown,
-    kTry,       // +try-failover, +new-epoch
-    kVote,      // +vote-for-leader LEADER EPOCH
-    kOrder,     // +failover-state-wait-promotion: the replica `server` was told to be master
+    kTry,    // +try-failover, +new-epoch
+    kVote,   // +vote-for-leader LEADER EPOCH
+    kOrder,  // +failover-state-wait-promotion: the replica `server` was told to be master
     kAborted,
     kPromoted,  // +promoted-slave
     kSwitch,    // +switch-master
@@ -44,9 +44,12 @@ struct SentinelEvent {
 // What it answers when it is asked.
 struct SentinelAnswer {
   std::size_t sentinel = 0;
-  std::size_t master = 0;
+  std::size_t master = 0;         // Whom it names.
+  std::size_t lists_all_but = 0;  // Whose replicas it lists: all the others.
   std::uint64_t config_epoch = 0;
-  bool is_failing_over = false;  // o_down or failover_in_progress.
+  std::uint64_t published = 0;  // So many events, until now.
+  bool is_tilted = false;
+  bool is_failing_over = false;   // o_down or failover_in_progress.
   std::vector<bool> sees_down{};  // Each server: s_down or disconnected.
 };
 
@@ -107,7 +110,9 @@ class SentinelModel {
   void hear_hello(std::uint64_t current_epoch, std::uint64_t config_epoch, std::size_t master);
   void adopt(std::uint64_t config_epoch, std::size_t master);
   void emit(SentinelEvent event);
-  [[nodiscard]] std::string name(std::size_t server) const { return servers_[server]->process().name(); }
+  [[nodiscard]] std::string name(std::size_t server) const {
+    return servers_[server]->process().name();
+  }
 
   Env& env_;
   const std::size_t index_;
@@ -126,6 +131,7 @@ class SentinelModel {
   TimePoint no_failover_before_{};
   TimePoint tilted_until_{};
   TimePoint hello_at_{};
+  std::uint64_t published_ = 0;
   bool was_objectively_down_ = false;
 
   State state_ = State::kIdle;

@@ -65,20 +65,18 @@ Setup draw_setup(Random& random) {
 }
 
 std::string describe(const Setup& setup) {
-  std::string text = std::to_string(setup.instances) + " instances, " +
-                     std::to_string(setup.servers) + " servers, " +
-                     std::to_string(setup.sentinels) + " Sentinels; lease " +
-                     length_text(setup.session.lease) + ", stream_timeout " +
-                     length_text(setup.session.stream_timeout) + ", witness_min " +
-                     std::string{coherence::to_string(setup.session.witness_min)} +
-                     (setup.session.observes_foreign_writers ? ", foreign writers observed" : "") +
-                     "; trip " + length_text(setup.trip) + ", history " +
-                     std::to_string(setup.history_entries) + " entries; down-after " +
-                     length_text(setup.down_after) + ", failover-timeout " +
-                     length_text(setup.failover_timeout) + ", info " +
-                     length_text(setup.info_period) + ", hello " +
-                     length_text(setup.hello_period) + "; " + std::to_string(setup.faults) +
-                     " faults";
+  std::string text =
+      std::to_string(setup.instances) + " instances, " + std::to_string(setup.servers) +
+      " servers, " + std::to_string(setup.sentinels) + " Sentinels; lease " +
+      length_text(setup.session.lease) + ", stream_timeout " +
+      length_text(setup.session.stream_timeout) + ", witness_min " +
+      std::string{coherence::to_string(setup.session.witness_min)} +
+      (setup.session.observes_foreign_writers ? ", foreign writers observed" : "") + "; trip " +
+      length_text(setup.trip) + ", history " + std::to_string(setup.history_entries) +
+      " entries; down-after " + length_text(setup.down_after) + ", failover-timeout " +
+      length_text(setup.failover_timeout) + ", info " + length_text(setup.info_period) +
+      ", hello " + length_text(setup.hello_period) + "; " + std::to_string(setup.faults) +
+      " faults";
   return text;
 }
 

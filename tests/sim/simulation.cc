@@ -14,6 +14,7 @@ namespace {
 
 constexpr Duration kWritesAfterHealing = 2s;
 constexpr Duration kCalmWithin = 80s;  // After the healing: TILT, demotions, failovers.
+constexpr Duration kMendAfter = 15s;
 constexpr Duration kLook = 250ms;
 
 }  // namespace
@@ -70,8 +71,7 @@ World::World(const SimOptions& options)
   for (const auto& sentinel : sentinels) sentinel->know(all_sentinels);
   for (const auto& server : servers) server->start();
   for (std::size_t i = 0; i < env.setup.instances; ++i) {
-    instances.push_back(
-        std::make_unique<Instance>(env, i, all_servers, all_sentinels, database));
+    instances.push_back(std::make_unique<Instance>(env, i, all_servers, all_sentinels, database));
   }
   for (const auto& sentinel : sentinels) {
     sentinel->on_event = [this, from = sentinel.get()](const SentinelEvent& event) {
@@ -143,8 +143,7 @@ std::string why_not_calm(World& world) {
 
 void compare_l1_with_l2(World& world) {
   const Dataset& data = world.master().data();
-  const bool flush_unseen =
-      world.was_flushed && !world.env.setup.session.observes_foreign_writers;
+  const bool flush_unseen = world.was_flushed && !world.env.setup.session.observes_foreign_writers;
   for (const auto& instance : world.instances) {
     CacheModel* const cache = instance->cache();
     if (cache == nullptr) continue;
@@ -161,8 +160,8 @@ void compare_l1_with_l2(World& world) {
                    (stored.exists ? "write " + std::to_string(stored.value.write) : "nothing"));
     }
     if (const std::size_t left = cache->tokens_under_way(); left != 0) {
-      world.env.checkers.violated("tokens", instance->process().name() + " has " +
-                                                std::to_string(left) + " tokens left");
+      world.env.checkers.violated(
+          "tokens", instance->process().name() + " has " + std::to_string(left) + " tokens left");
     }
   }
 }
@@ -198,6 +197,7 @@ Report simulate(const SimOptions& options) {
     int calm_looks = 0;
     while (env.now() < env.setup.faults_end + kCalmWithin && calm_looks < 3) {
       env.timeline.run_until(env.now() + kLook);
+      if (env.now() > env.setup.faults_end + kMendAfter) faults.mend();
       why_not = why_not_calm(world);
       calm_looks = why_not.empty() ? calm_looks + 1 : 0;
     }
@@ -206,8 +206,8 @@ Report simulate(const SimOptions& options) {
   world.is_writing = false;
   std::string why_not = wait_for_calm();
   if (!why_not.empty()) {
-    env.checkers.violated("T", "no calm " + length_text(kCalmWithin) +
-                                   " after everything was healed: " + why_not);
+    env.checkers.violated(
+        "T", "no calm " + length_text(kCalmWithin) + " after everything was healed: " + why_not);
   } else {
     compare_l1_with_l2(world);
   }
@@ -222,8 +222,7 @@ Report simulate(const SimOptions& options) {
   report.worst_staleness_over_lease = env.checkers.worst_staleness_over_lease();
   report.acknowledged = env.checkers.acknowledged_count();
   report.lost = env.checkers.lost_count();
-  report.calm_after_s =
-      std::chrono::duration<double>(env.now() - env.setup.faults_end).count();
+  report.calm_after_s = std::chrono::duration<double>(env.now() - env.setup.faults_end).count();
   report.fingerprint = env.trace.fingerprint();
   report.text_hash = env.trace.text_hash();
   report.steps = env.timeline.steps();

@@ -67,7 +67,7 @@ struct World {
   std::vector<std::unique_ptr<Instance>> instances;
   Process foreign_writer;
   bool is_writing = true;
-  bool was_flushed = false;       // Unseen by whoever does not observe foreign writers.
+  bool was_flushed = false;         // Unseen by whoever does not observe foreign writers.
   bool was_data_forgotten = false;  // A server began again with less data than it had had.
   TimePoint last_write_at{};
 };

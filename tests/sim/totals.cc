@@ -191,35 +191,40 @@ bool tell_seed(std::uint64_t seed, Sabotage sabotage, Telling telling) {
   for (const Violation& violation : report.violations) {
     std::printf("VIOLATION of %s: %s\n", violation.checker.c_str(), violation.text.c_str());
   }
-  std::printf("fingerprint %016llx, %llu steps, %llu reads, %llu answered by L1, lease held %.1f %%\n",
-              static_cast<unsigned long long>(report.fingerprint),
-              static_cast<unsigned long long>(report.steps),
-              static_cast<unsigned long long>(report.counts.reads),
-              static_cast<unsigned long long>(report.counts.hits),
-              100 * report.counts.lease_available / std::max(1.0, report.counts.lease_samples));
+  std::printf(
+      "fingerprint %016llx, %llu steps, %llu reads, %llu answered by L1, lease held %.1f %%\n",
+      static_cast<unsigned long long>(report.fingerprint),
+      static_cast<unsigned long long>(report.steps),
+      static_cast<unsigned long long>(report.counts.reads),
+      static_cast<unsigned long long>(report.counts.hits),
+      100 * report.counts.lease_available / std::max(1.0, report.counts.lease_samples));
   return report.violations.empty();
 }
 
 void Totals::print() const {
   const auto u = [](std::uint64_t number) { return static_cast<unsigned long long>(number); };
   std::printf("%llu seeds, %llu steps\n", u(seeds), u(steps));
-  std::printf("reads %llu, answered by L1 %llu (witness: replicas %llu, sentinels %llu, none %llu), "
-              "refused by the lease %llu, dead by tag %llu, served stale on demand %llu\n",
-              u(counts.reads), u(counts.hits), u(counts.hits_by_mode[2]),
-              u(counts.hits_by_mode[1]), u(counts.hits_by_mode[0]), u(counts.lease_refusals),
-              u(counts.dead_by_tag), u(counts.stale_serves));
+  std::printf(
+      "reads %llu, answered by L1 %llu (witness: replicas %llu, sentinels %llu, none %llu), "
+      "refused by the lease %llu, dead by tag %llu, served stale on demand %llu\n",
+      u(counts.reads), u(counts.hits), u(counts.hits_by_mode[2]), u(counts.hits_by_mode[1]),
+      u(counts.hits_by_mode[0]), u(counts.lease_refusals), u(counts.dead_by_tag),
+      u(counts.stale_serves));
   std::printf("fills %llu, refused by their tokens %llu, loads %llu\n", u(counts.fills),
               u(counts.fills_refused), u(counts.loads));
-  std::printf("writes %llu, acknowledged %llu, of these lost with their branch %llu, unknown %llu; "
-              "foreign writes %llu\n",
-              u(counts.writes), u(acknowledged), u(lost), u(counts.writes_unknown),
-              u(counts.foreign_writes));
-  std::printf("epochs %llu, warm %llu; L1 dropped %llu; lapses %llu; lease held %.2f %% of the time\n",
-              u(counts.epochs), u(counts.epochs_warm), u(counts.drops), u(counts.lapses),
-              100 * counts.lease_available / std::max(1.0, counts.lease_samples));
-  std::printf("promotions %llu, restarts %llu, full resynchronisations %llu; calm at the latest "
-              "%.1f s after the healing\n",
-              u(counts.promotions), u(counts.restarts), u(counts.full_resyncs), calm_after_s_max);
+  std::printf(
+      "writes %llu, acknowledged %llu, of these lost with their branch %llu, unknown %llu; "
+      "foreign writes %llu\n",
+      u(counts.writes), u(acknowledged), u(lost), u(counts.writes_unknown),
+      u(counts.foreign_writes));
+  std::printf(
+      "epochs %llu, warm %llu; L1 dropped %llu; lapses %llu; lease held %.2f %% of the time\n",
+      u(counts.epochs), u(counts.epochs_warm), u(counts.drops), u(counts.lapses),
+      100 * counts.lease_available / std::max(1.0, counts.lease_samples));
+  std::printf(
+      "promotions %llu, restarts %llu, full resynchronisations %llu; calm at the latest "
+      "%.1f s after the healing\n",
+      u(counts.promotions), u(counts.restarts), u(counts.full_resyncs), calm_after_s_max);
   std::printf("faults:");
   for (std::size_t i = 0; i < kFaults; ++i) {
     std::printf("%s %s %llu", i == 0 ? "" : ",",
@@ -234,8 +239,7 @@ void Totals::print() const {
   std::size_t shown = 0;
   for (const auto& [seed, violation] : violations) {
     if (++shown > 12) break;
-    std::printf("seed %llu, %s: %s\n", u(seed), violation.checker.c_str(),
-                violation.text.c_str());
+    std::printf("seed %llu, %s: %s\n", u(seed), violation.checker.c_str(), violation.text.c_str());
   }
   for (const std::uint64_t seed : crashed) std::printf("seed %llu CRASHED\n", u(seed));
   std::printf("figure seeds_violated %llu\n", u(seeds_violated + crashed.size()));

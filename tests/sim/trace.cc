@@ -18,8 +18,7 @@ void Trace::add_line(std::string_view who, const std::string& text) {
 }
 
 std::string time_text(TimePoint time) {
-  const auto us =
-      std::chrono::duration_cast<std::chrono::microseconds>(time - kBeginning).count();
+  const auto us = std::chrono::duration_cast<std::chrono::microseconds>(time - kBeginning).count();
   char text[48];
   std::snprintf(text, sizeof text, "%s%03lld.%06lld", us < 0 ? "-" : "",
                 static_cast<long long>(us < 0 ? -us : us) / 1000000,
