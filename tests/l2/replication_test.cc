@@ -311,7 +311,6 @@ TEST_F(AskServerTest, NoMoreThanSixtyFourAreWatched) {
 TEST_F(AskServerTest, SaysWhyAServerRefusesUs) {
   FakeServer master;
   const auto server = RedisServer::start();
-  EXPECT_EQ(server->command({"ACL", "SETUSER", "app", "on", ">pw", "+@all", "-info"}), "OK");
   master.with_redis([](testing::FakeRedis& redis) { redis.set_password("pw"); });
   open("redis://:pw@" + master.endpoint());
   watch({at(server->port())});
@@ -327,6 +326,11 @@ TEST_F(AskServerTest, SaysWhyAServerRefusesUs) {
   };
   expect_refusal("remove ours", ErrorCode::kInvalidArgument);
   EXPECT_EQ(server->command({"CONFIG", "SET", "requirepass", "pw"}), "OK");
+  EXPECT_TRUE(wait_answered(at(server->port())));
+  // The name of the connection is only for people.
+  EXPECT_EQ(server->command({"ACL", "SETUSER", "default", "-client|setname"}, "pw"), "OK");
+  watch({});
+  watch({at(server->port())});
   EXPECT_TRUE(wait_answered(at(server->port())));
   EXPECT_EQ(server->command({"ACL", "SETUSER", "default", "-info"}, "pw"), "OK");
   expect_refusal("+info is missing", ErrorCode::kInvalidArgument);

@@ -106,6 +106,33 @@ TEST_F(SurveyTest, OneThatIsSilentIsWaitedForUntilTheDeadline) {
   EXPECT_TRUE(wait_calm());
 }
 
+// It may be half open: the next survey must not wait on it again.
+TEST_F(SurveyTest, AConnectionThatDidNotAnswerInTimeIsGivenUp) {
+  start(1);
+  const auto rounds = [this] {
+    return sentinels_[0]->question_count() - sentinels_[0]->survey_count();
+  };
+  const auto hold = [this](bool holds) {
+    sentinels_[0]->change([=](FakeSentinel::Story& story) { story.holds_answers = holds; });
+  };
+  // Once more where a round came in between: that one waits longer, on the same connection.
+  EXPECT_TRUE(poll_until([&] {
+    const int rounds_before = rounds();
+    const int accepted = sentinels_[0]->accepted_count();
+    hold(true);
+    EXPECT_EQ(survey(50ms).answered(), 0u);
+    hold(false);  // What was held is lost.
+    const SentinelSurvey said = survey(2s);
+    if (rounds() != rounds_before) {
+      sentinels_[0]->release();
+      return false;
+    }
+    EXPECT_EQ(said.answered(), 1u);
+    EXPECT_EQ(sentinels_[0]->accepted_count(), accepted + 1);
+    return true;
+  }));
+}
+
 TEST_F(SurveyTest, OneThatIsDeadIsNotWaitedFor) {
   const auto dead = ReservedPort::any();
   start_sentinels(2);
@@ -269,6 +296,7 @@ TEST_F(SurveyTest, LateRepliesAreNotThoseOfTheNextSurvey) {
   const SentinelSurvey said = next.get();
   ASSERT_EQ(said.answered(), 1u);
   EXPECT_EQ(said.views[0].config_epoch, 9u);
+  EXPECT_EQ(sentinels_[0]->accepted_count(), 2);  // The round's connection was not given up.
 }
 
 TEST_F(SurveyTest, OneThatPermitsOnlyTheSwitchIsNotHeard) {
