@@ -2,7 +2,6 @@
 
 #include "cache_fixture.h"
 #include "support/redis_server.h"
-#include "support/sentinel_setup.h"
 
 namespace tiercel::testing {
 namespace {
