@@ -76,8 +76,6 @@ void Session::stream_up(const Server& server, TimePoint now, Actions& actions) {
     start_cold("foreign writers were not observed for a while", actions);
   } else if (position_.version == kVersionUnknown) {
     start_cold("new epoch " + epoch(), actions);
-  } else if (tags_at_ > confirmed_.version) {
-    start_cold("tags were invalidated, perhaps on a lost branch", actions);
   } else if (ahead_.has_overflowed()) {
     start_cold("too much was ahead of the stream", actions);
   }
@@ -387,7 +385,6 @@ void Session::join(TimePoint now, Actions& actions) {
 }
 
 void Session::start_cold(std::string reason, Actions& actions) {
-  tags_at_ = kVersionUnknown;
   joining_ = Joining::kCold;
   position_ = confirmed_ = asked_at_position_ = {};
   proven_at_ = TimePoint{};
@@ -462,14 +459,12 @@ void Session::apply(Change change, Actions& actions) {
       }
       return;
     case ChangeKind::kTags:
-      tags_at_ = std::max(tags_at_, change.version);
       for (std::string& tag : change.keys) {
         actions.push_back(
             {.kind = Action::Kind::kTag, .key = std::move(tag), .version = change.version});
       }
       return;
     case ChangeKind::kClear:
-      tags_at_ = std::max(tags_at_, change.version);
       ahead_.clear();
       actions.push_back({.kind = Action::Kind::kClear, .version = change.version});
       return;

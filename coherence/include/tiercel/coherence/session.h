@@ -295,9 +295,6 @@ class Session {
   // into a replica and has gone over to its master's branch, the rest is not. Joining begins here.
   Position confirmed_;
   Position asked_at_position_;  // Of the outstanding question to the master.
-  // The newest invalidation of a tag, or clear, that was applied: what is beyond confirmed_ may be
-  // of a lost branch, and cannot be taken back.
-  Version tags_at_ = kVersionUnknown;
   AheadKeys ahead_;
   Witness witness_;
   bool replay_waits_ = false;
