@@ -305,5 +305,17 @@ TEST(FillTableDeathTest, ATokenEndsOnce) {
   EXPECT_DEATH(table.commit(FillTable::Token{}, 1, [] {}), "check failed");
 }
 
+TEST(FillTable, NobodyJoinsAFillThatIsOlderThanOneThatHasLanded) {
+  FillTable fills;
+  auto slow = fills.begin("k");
+  auto quick = fills.begin("k");
+  EXPECT_TRUE(fills.untouched(slow));
+  EXPECT_TRUE(fills.commit(std::move(quick), 5, [] {}));
+  // Whoever comes now may have read version 5.
+  EXPECT_FALSE(fills.untouched(slow));
+  // It may still go in, if it is that new.
+  EXPECT_TRUE(fills.commit(std::move(slow), 5, [] {}));
+}
+
 }  // namespace
 }  // namespace tiercel::coherence

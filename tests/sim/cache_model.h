@@ -105,6 +105,7 @@ class CacheModel final : private LinkUser {
     bool ignore_stored = false;
     Version begun_at = coherence::kVersionUnknown;
     std::uint64_t begun_in = 0;  // Which epoch.
+    std::uint64_t read_in = 0;   // generation() when the value came.
     unsigned polls = 0;
     std::vector<Seen> waiters;  // What each had seen when it came.
     bool has_landed = false;

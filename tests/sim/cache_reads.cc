@@ -161,6 +161,7 @@ void CacheModel::fetch(const FlightPtr& flight) {
 // While no messages come, our table of tags may be behind, or of a lost branch: Redis has its own.
 void CacheModel::land_on_stored(const FlightPtr& flight, const Stored& found,
                                 std::function<void()> on_miss) {
+  flight->read_in = generation();
   if (session_.fills_allowed()) {
     if (is_dead(flight->key, tags_.generation(), found.version)) return on_miss();
     return land(flight, found, /*may_cache=*/true);
@@ -239,6 +240,7 @@ void CacheModel::store_loaded(const FlightPtr& flight, std::uint32_t row) {
           abandon_fill(*flight);
           return land(flight, not_stored, /*may_cache=*/false);
         }
+        flight->read_in = generation();
         land(flight, reply.stored, /*may_cache=*/true);
       });
 }
@@ -271,6 +273,7 @@ void CacheModel::land(const FlightPtr& flight, const Stored& found, bool may_cac
   }
   flight->token = {};
   if (!found.exists || found.version == kVersionUnknown || !is_vouched) return;
+  if (flight->read_in != generation()) return;  // Of an epoch that has ended meanwhile.
   const Seen now{generation(), found.value, found.version};
   for (const Seen& before : flight->waiters) {
     env_.checkers.seen_in_order(process_.name(), flight->key, before, now);

@@ -89,6 +89,7 @@ RedisServer* Faults::some_replica() {
 }
 
 void Faults::cut_one(std::size_t a, std::size_t b, Duration length) {
+  if (env_.now() >= env_.setup.faults_end) return;
   env_.network.cut(a, b, std::min<Duration>(length, env_.setup.faults_end - env_.now()));
 }
 void Faults::cut_both(std::size_t a, std::size_t b, Duration length) {
@@ -285,16 +286,18 @@ void Faults::strike_servers(Fault fault) {
       }
       return;
     case Fault::kLoseWhatIsAhead:
-      for (std::size_t other = 0; other < world_.servers.size(); ++other) {
-        if (other != master.index()) cut_both(master.index(), other, 3s);
-      }
       for (const auto& instance : world_.instances) {
         instance->process().give([hit = instance.get()] {
           if (CacheModel* cache = hit->cache()) cache->links().break_stream(/*half_open=*/true);
         });
       }
-      env_.timeline.after(some(50ms, 1s), [this, &master, length] {
-        kill_server(master, length, one_in(2), /*with_its_host=*/false);
+      env_.timeline.after(some(5ms, 50ms), [this, &master] {
+        for (std::size_t other = 0; other < world_.servers.size(); ++other) {
+          if (other != master.index()) cut_both(master.index(), other, 4s);
+        }
+      });
+      env_.timeline.after(some(100ms, 600ms), [this, &master] {
+        kill_server(master, some(6s, 10s), one_in(2), /*with_its_host=*/false);
       });
       return;
     case Fault::kDemoteZombie:
@@ -409,11 +412,9 @@ void Faults::heal() {
 }
 
 void Faults::mend() {
-  if (!world_.sentinels.empty()) {
-    const bool has_master = std::any_of(world_.servers.begin(), world_.servers.end(),
-                                        [](const auto& server) { return server->is_master(); });
-    if (!has_master) restore(world_.master());
-  }
+  const bool has_master = std::any_of(world_.servers.begin(), world_.servers.end(),
+                                      [](const auto& server) { return server->is_master(); });
+  if (!has_master) restore(world_.master());
 }
 
 }  // namespace tiercel::sim
