@@ -57,7 +57,11 @@ class Branches {
     (*this)[branch].enthroned_at = now;
     is_in_order_ = false;
   }
-  void confirm(int branch) { (*this)[branch].is_confirmed = true; }
+  // A Sentinel has seen its server as the master that it wanted, however it became one.
+  void confirm(int branch, TimePoint now) {
+    (*this)[branch].is_confirmed = true;
+    if (!(*this)[branch].is_legitimate()) enthrone(branch, now);
+  }
   void end(int branch, TimePoint now) {
     Branch& ended = all_[static_cast<std::size_t>(branch)];
     ended.ended_at = std::min(ended.ended_at, now);

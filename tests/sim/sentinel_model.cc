@@ -196,7 +196,7 @@ void SentinelModel::order_promotion() {
 
 void SentinelModel::await_promotion() {
   if (seen_[target_].is_master && seen_[target_].info_at > state_since_) {
-    env_.branches.confirm(servers_[target_]->branch());
+    env_.branches.confirm(servers_[target_]->branch(), env_.now());
     config_epoch_ = failover_epoch_;
     state_ = State::kReconfiguring;
     state_since_ = env_.now();
