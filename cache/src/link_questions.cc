@@ -22,7 +22,8 @@ std::string LinkDriver::address_of(const l2::Endpoint& endpoint) {
 coherence::ReplicationState LinkDriver::state_of(const l2::ReplicationInfo& info) {
   coherence::ReplicationState state{.is_master = info.is_master,
                                     .replication_id = info.replication_id,
-                                    .former_replication_id = info.former_replication_id};
+                                    .former_replication_id = info.former_replication_id,
+                                    .is_linked = info.is_linked};
   for (const l2::Endpoint& replica : info.replicas) state.replicas.push_back(address_of(replica));
   return state;
 }

@@ -10,7 +10,7 @@ void AheadKeys::add(std::string_view key, Version version) {
   constexpr Version kNever = std::numeric_limits<Version>::max();
   if (has_overflowed() || size() == kKeysMax) {
     const Version newest = version == kVersionUnknown || !unversioned_.empty() ? kNever
-                           : by_version_.empty() ? version
+                           : by_version_.empty()                               ? version
                                                  : std::max(version, by_version_.rbegin()->first);
     forgotten_max_ = std::max(forgotten_max_, newest);
     by_version_.clear();

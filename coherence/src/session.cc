@@ -213,7 +213,7 @@ void Session::data_said(std::uint64_t token, const ReplicationState& said, TimeP
     confirmed_ = asked_at_position_;
     ahead_.reached(confirmed_.version);
   }
-  witness_.master_said(said, question->sent_at);
+  witness_.master_said(said, now);
   if (took_a_round(*question, now)) ask_master(now, actions);
   ask_what_is_open(now, actions);
   renew(now);

@@ -23,7 +23,10 @@ void Witness::follow(std::string_view replication_id) {
   has_masters_list_ = false;
   if (replication_id == replication_id_) {
     // It is the same branch. Whether anyone was promoted from it meanwhile must be asked anew.
-    for (auto& [address, candidate] : candidates_) candidate.is_silent = true;
+    for (auto& [address, candidate] : candidates_) {
+      candidate.is_silent = true;
+      candidate.unlisted_since.reset();
+    }
     round_.reset();
     return;
   }
@@ -44,7 +47,7 @@ Witness::Candidate* Witness::find_or_add(std::string_view address) {
   return &candidates_.try_emplace(std::string{address}).first->second;
 }
 
-void Witness::master_said(const ReplicationState& said, TimePoint asked_at) {
+void Witness::master_said(const ReplicationState& said, TimePoint now) {
   has_masters_list_ = true;
   former_replication_id_ = said.former_replication_id;
   masters_list_is_cut_ = false;
@@ -58,7 +61,14 @@ void Witness::master_said(const ReplicationState& said, TimePoint asked_at) {
     candidate->is_listed = true;
     candidate->has_followed = true;
   }
-  forget_gone(asked_at);
+  for (auto& [address, candidate] : candidates_) {
+    if (candidate.is_listed) {
+      candidate.unlisted_since.reset();
+    } else if (!candidate.unlisted_since) {
+      candidate.unlisted_since = now;
+    }
+  }
+  forget_gone(now);
 }
 
 Witness::Answer Witness::judge(const Candidate& candidate, const ReplicationState& said) const {
@@ -79,17 +89,23 @@ void Witness::candidate_said(std::string_view address, const ReplicationState& s
   const auto found = candidates_.find(address);
   if (found == candidates_.end()) return;
   Candidate& candidate = found->second;
+  if (!said.is_master && !said.is_linked && said.replication_id != replication_id_ &&
+      said.former_replication_id != replication_id_) {
+    candidate.is_late = true;  // It does not know yet.
+    return;
+  }
   candidate.answer = judge(candidate, said);
   candidate.asked_at = asked_at;
   candidate.is_silent = false;
-  if (candidate.answer != Answer::kLost) candidate.gone_since.reset();
+  candidate.is_late = false;
+  if (!has_left(candidate)) candidate.gone_since.reset();
   if (candidate.answer == Answer::kFollows) candidate.has_followed = true;
 }
 
 void Witness::candidate_silent(std::string_view address, TimePoint now) {
   const auto found = candidates_.find(address);
   if (found == candidates_.end()) return;
-  found->second.is_silent = true;
+  found->second.is_late = true;
   forget_gone(now);
 }
 
@@ -115,7 +131,17 @@ void Witness::sentinels_said(const SentinelRound& round, TimePoint asked_at) {
   forget_gone(asked_at);
 }
 
-// Those that nobody lists any more.
+// It is not to be seen where a replica of ours should be. An answer that deposes us counts for as
+// long as it is repeated, unless there are Sentinels who can say that they do not know the server.
+bool Witness::has_left(const Candidate& candidate) const {
+  if (!candidate.is_on_time() || candidate.answer == Answer::kLost) return true;
+  const bool is_another_master =
+      candidate.answer == Answer::kDeposesUs || candidate.answer == Answer::kRival;
+  return has_sentinels_ && is_another_master;
+}
+
+// Those that nobody lists any more. The Sentinels must have been asked after the master had let go
+// of it: else they may have learned of it, and promoted it, since.
 void Witness::forget_gone(TimePoint now) {
   if (!has_masters_list_) return;
   const bool sentinels_decide =
@@ -123,11 +149,11 @@ void Witness::forget_gone(TimePoint now) {
   for (auto entry = candidates_.begin(); entry != candidates_.end();) {
     Candidate& candidate = entry->second;
     bool is_gone = false;
-    const bool has_left = candidate.is_silent || candidate.answer == Answer::kLost;
-    if (candidate.is_listed || candidate.is_listed_by_sentinels || !has_left) {
+    if (candidate.is_listed || !has_left(candidate)) {
       candidate.gone_since.reset();
     } else if (has_sentinels_) {
-      is_gone = sentinels_decide;
+      is_gone = sentinels_decide && !candidate.is_listed_by_sentinels && candidate.unlisted_since &&
+                round_at_ >= *candidate.unlisted_since;
     } else {
       if (!candidate.gone_since) candidate.gone_since = now;
       is_gone = now - *candidate.gone_since >= kForgetAfter;
@@ -144,16 +170,16 @@ std::vector<std::string> Witness::candidates() const {
 }
 
 bool Witness::has_witness() const {
-  return std::any_of(candidates_.begin(), candidates_.end(), [](const auto& entry) {
-    return entry.second.answer == Answer::kFollows;
-  });
+  return std::any_of(candidates_.begin(), candidates_.end(),
+                     [](const auto& entry) { return entry.second.answer == Answer::kFollows; });
 }
 
 bool Witness::needs_sentinels() const {
   if (!has_sentinels_) return false;
   if (!is_seeded_ || is_overfull() || !has_witness()) return true;
-  return std::any_of(candidates_.begin(), candidates_.end(),
-                     [](const auto& entry) { return !entry.second.is_good(); });
+  return std::any_of(candidates_.begin(), candidates_.end(), [](const auto& entry) {
+    return entry.second.is_late || !entry.second.is_good();
+  });
 }
 
 bool Witness::sentinels_vouch_for(const Candidate& candidate) const {
@@ -163,51 +189,74 @@ bool Witness::sentinels_vouch_for(const Candidate& candidate) const {
 
 // It gave its last answer, and all Sentinels that were asked later see it down.
 bool Witness::is_seen_down(const Candidate& candidate) const {
-  return candidate.is_silent && round_at_ > candidate.asked_at &&
+  return !candidate.is_on_time() && round_at_ > candidate.asked_at &&
          candidate.down_count == round_->answered;
 }
 
 Witness::Proof Witness::proof(WitnessMode mode_min) const {
-  const auto not_known = [](std::string why) {
-    return Proof{{}, WitnessMode::kNone, std::move(why)};
-  };
-  if (!has_masters_list_) return not_known("the master has not been asked for its replicas yet");
+  if (!has_masters_list_) {
+    return {{}, WitnessMode::kNone, "the master has not been asked for its replicas yet"};
+  }
+  const bool sentinels_are_calm = round_ && round_->is_calm && round_->has_majority();
+  for (const auto& [address, candidate] : candidates_) {
+    if (candidate.answer != Answer::kDeposesUs) continue;
+    if (sentinels_are_calm && sentinels_vouch_for(candidate) && is_seen_down(candidate)) continue;
+    return {.why_not = "a replica of this master has become a master: " + address,
+            .is_deposed = true};
+  }
+  const Proof replicas = proof_of_replicas();
+  if (mode_min == WitnessMode::kReplicas) return replicas;
+  const Proof others = proof_of_others(mode_min);
+  if (!others.at) return replicas.at ? replicas : others;
+  return replicas.at && *replicas.at >= *others.at ? replicas : others;
+}
+
+// The oldest of the last answers holds it.
+Witness::Proof Witness::proof_of_replicas() const {
   TimePoint good_at = TimePoint::max();
-  std::string bad;
-  bool bad_answers = false;
+  bool are_all_good = true;
+  for (const auto& [address, candidate] : candidates_) {
+    if (!candidate.is_good()) are_all_good = false;
+    good_at = std::min(good_at, candidate.asked_at);
+  }
+  const bool is_proof =
+      are_all_good && !is_overfull() && has_witness() && (!has_sentinels_ || is_seeded_);
+  if (!is_proof) return {.why_not = why_not_replicas()};
+  return {good_at, WitnessMode::kReplicas, {}};
+}
+
+std::string Witness::why_not_replicas() const {
+  for (const auto& [address, candidate] : candidates_) {
+    if (!candidate.is_good()) return "a replica does not vouch for the master: " + address;
+  }
+  if (is_overfull()) {
+    return "there are more than " + std::to_string(kCandidatesMax) + " replicas";
+  }
+  if (!has_witness()) return "there is no replica to ask";
+  return "no majority of the Sentinels has spoken for it yet";
+}
+
+// The candidates that have just answered, and, for the others, the Sentinels; or, where there are
+// none, nobody.
+Witness::Proof Witness::proof_of_others(WitnessMode mode_min) const {
   const bool sentinels_are_calm = round_ && round_->is_calm && round_->has_majority();
   bool all_vouched_for =
       sentinels_are_calm && (!is_overfull() || round_->answered == round_->known);
+  bool bad_answers = false;
+  TimePoint good_at = TimePoint::max();
   for (const auto& [address, candidate] : candidates_) {
-    const bool is_vouched_for = sentinels_are_calm && sentinels_vouch_for(candidate);
-    if (candidate.answer == Answer::kDeposesUs && !(is_vouched_for && is_seen_down(candidate))) {
-      Proof proof = not_known("a replica of this master has become a master: " + address);
-      proof.is_deposed = true;
-      return proof;
-    }
-    if (candidate.is_good()) {
+    if (candidate.is_on_time() && candidate.is_good()) {
       good_at = std::min(good_at, candidate.asked_at);
       continue;
     }
-    if (bad.empty()) bad = address;
-    if (!candidate.is_silent) bad_answers = true;
-    if (!is_vouched_for) all_vouched_for = false;
+    if (candidate.is_on_time()) bad_answers = true;
+    if (!sentinels_are_calm || !sentinels_vouch_for(candidate)) all_vouched_for = false;
   }
-  const bool is_whole = bad.empty() && !is_overfull() && has_witness();
-  if (is_whole && (!has_sentinels_ || is_seeded_)) {
-    return {good_at, WitnessMode::kReplicas, {}};
-  }
-  const std::string why =
-      !bad.empty()     ? "a replica does not vouch for the master: " + bad
-      : is_overfull()  ? "there are more than " + std::to_string(kCandidatesMax) + " replicas"
-      : !has_witness() ? "there is no replica to ask"
-                       : "no majority of the Sentinels has spoken for it yet";
-  if (mode_min == WitnessMode::kReplicas) return not_known(why);
   if (has_sentinels_) {
     if (all_vouched_for) return {std::min(good_at, round_at_), WitnessMode::kSentinels, {}};
-    return not_known(why + ", and the Sentinels do not, either");
+    return {.why_not = why_not_replicas() + ", and the Sentinels do not, either"};
   }
-  if (mode_min == WitnessMode::kSentinels || bad_answers) return not_known(why);
+  if (mode_min == WitnessMode::kSentinels || bad_answers) return {.why_not = why_not_replicas()};
   return {good_at, WitnessMode::kNone, {}};
 }
 

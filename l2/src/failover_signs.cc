@@ -6,8 +6,12 @@ void FailoverSigns::hear(Id sentinel, const SentinelEvent& event, TimePoint now)
   using Kind = SentinelEvent::Kind;
   Sign sign{now, {}};
   switch (event.kind) {
-    case Kind::kSwitched: sign.settled_on = event.endpoint; break;
-    case Kind::kPromoted:
+    case Kind::kSwitched:
+    case Kind::kPromoted: sign.settled_on = event.endpoint; break;
+    // Once the chosen replica is a master, the leader only moves the others to it.
+    case Kind::kOthersMoved:
+      if (voices_[sentinel].sign) sign.settled_on = voices_[sentinel].sign->settled_on;
+      break;
     case Kind::kOrdered:
     case Kind::kElected:
     case Kind::kCandidacy:

@@ -52,6 +52,7 @@ std::optional<ReplicationInfo> parse_replication_info(std::string_view text) {
     const std::string_view value = line.substr(colon + 1);
     if (field == "role") role = value;
     if (field == "master_replid") info.replication_id = value;
+    if (field == "master_link_status") info.is_linked = value == "up";
     // All zeros stand for none.
     if (field == "master_replid2" && value.find_first_not_of('0') != std::string_view::npos) {
       info.former_replication_id = value;

@@ -33,9 +33,9 @@ constexpr std::array kChannels{
     Channel{"+failover-detected", Kind::kFailoverStep},
     Channel{"+failover-state-select-slave", Kind::kFailoverStep},
     Channel{"+failover-state-send-slaveof-noone", Kind::kFailoverStep},
-    Channel{"+failover-state-reconf-slaves", Kind::kFailoverStep},
-    Channel{"+failover-end", Kind::kFailoverStep},
-    Channel{"+failover-end-for-timeout", Kind::kFailoverStep},
+    Channel{"+failover-state-reconf-slaves", Kind::kOthersMoved},
+    Channel{"+failover-end", Kind::kOthersMoved},
+    Channel{"+failover-end-for-timeout", Kind::kOthersMoved},
     Channel{"-sdown", Kind::kMasterBack},
     Channel{"-odown", Kind::kMasterBack},
     Channel{"+reboot", Kind::kMasterBack},
@@ -157,7 +157,8 @@ std::optional<SentinelEvent> parse_sentinel_event(std::string_view channel,
   if (known->kind == Kind::kSentinelSeen) type = "sentinel";
   // Steps, and aborts, before the choice of the replica name the master, those after it the
   // replica.
-  const bool is_of_either = known->kind == Kind::kAborted || known->kind == Kind::kFailoverStep;
+  const bool is_of_either = known->kind == Kind::kAborted || known->kind == Kind::kFailoverStep ||
+                            known->kind == Kind::kOthersMoved;
   if (instance->type != type && !(is_of_either && instance->type != "sentinel")) {
     return std::nullopt;
   }

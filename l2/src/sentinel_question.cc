@@ -234,6 +234,8 @@ void SentinelQuestion::survey_reply(Step step, const Reply& reply) {
     case Step::kSurveyMaster:
       if (!reply.is_array()) return end_survey_with(refusal("SENTINEL MASTER", reply));
       view.master_flags = SentinelFlags::parse(field(reply, "flags"));
+      view.flagged_master =
+          parse_endpoint(field(reply, "ip"), field(reply, "port")).value_or(Endpoint{});
       if (const auto epoch = parse_u64(field(reply, "config-epoch"))) view.config_epoch = *epoch;
       return;
     case Step::kSurveyCurrent: {

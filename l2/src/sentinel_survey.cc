@@ -29,11 +29,16 @@ bool SentinelSurvey::is_quiet(const Endpoint& master) const {
 
 bool SentinelSurvey::is_calm(const Endpoint& master) const {
   const auto sees_calm = [&](const SentinelView& view) {
-    const bool is_promoting =
-        std::any_of(view.replicas.begin(), view.replicas.end(),
-                    [](const SentinelReplica& replica) { return replica.flags.promoted; });
-    return view.master == master && !view.master_flags.o_down &&
-           !view.master_flags.failover_in_progress && !is_promoting && !view.is_tilted &&
+    const bool promotes_another = std::any_of(
+        view.replicas.begin(), view.replicas.end(), [&](const SentinelReplica& replica) {
+          return replica.flags.promoted && replica.endpoint != master;
+        });
+    // It names a server that it promoted while its failover is not finished: what it says of the
+    // former master is no sign of another failover.
+    const bool has_promoted_it = view.flagged_master.port != 0 && view.flagged_master != master;
+    const bool fails_it_over =
+        !has_promoted_it && (view.master_flags.o_down || view.master_flags.failover_in_progress);
+    return view.master == master && !fails_it_over && !promotes_another && !view.is_tilted &&
            view.is_heard && (views.size() >= known || view.heard_for >= kQuietAfter);
   };
   return !views.empty() && std::all_of(views.begin(), views.end(), sees_calm) && is_quiet(master);

@@ -55,9 +55,49 @@ TEST(WitnessForgets, NobodyWhoAnswers) {
   witness.master_said(master_of("X", {"a"}), at(100));
   witness.sentinels_said(calm({"a"}), at(200));
   EXPECT_EQ(witness.candidates(), (Addresses{"a", "b"})) << "b's last answer is a good one";
-  witness.candidate_said("b", promoted("X", "Y"), at(300));
   witness.sentinels_said(calm({"a"}), at(400));
-  EXPECT_TRUE(witness.proof(kAnyMode).is_deposed);
+  EXPECT_EQ(witness.candidates(), (Addresses{"a", "b"}));
+}
+
+TEST(WitnessForgets, NobodyByTheWordOfSentinelsWhoWereAskedBeforeTheMasterLetGoOfIt) {
+  Witness witness = healthy(true);
+  witness.sentinels_said(calm({"a"}), at(100));  // They have not heard of b yet.
+  witness.candidate_silent("b", at(200));
+  witness.master_said(master_of("X", {"a"}), at(300));
+  EXPECT_EQ(witness.candidates(), (Addresses{"a", "b"})) << "they may have promoted it since";
+  witness.sentinels_said(calm({"a"}), at(250));  // Asked before the master's answer had come.
+  EXPECT_EQ(witness.candidates(), (Addresses{"a", "b"}));
+  witness.sentinels_said(calm({"a"}), at(300));
+  EXPECT_EQ(witness.candidates(), (Addresses{"a"}));
+}
+
+TEST(WitnessForgets, AnotherMasterThatNoSentinelKnows) {
+  // A replica was taken out of service and made a master of its own (a copy of the data), and the
+  // Sentinels were told so by SENTINEL RESET.
+  for (const auto& other : {promoted("X", "Y"), master_of("own-1")}) {
+    Witness witness = healthy(true);
+    witness.master_said(master_of("X", {"a"}), at(100));
+    witness.candidate_said("a", replica_of("X"), at(100));
+    witness.candidate_said("b", other, at(100));
+    witness.sentinels_said(calm({"a", "b"}), at(200));
+    EXPECT_TRUE(witness.proof(kAnyMode).is_deposed);
+    witness.sentinels_said(alarmed({"a"}), at(300));
+    EXPECT_TRUE(witness.proof(kAnyMode).is_deposed);
+    witness.sentinels_said(calm({"a"}, 1), at(300));
+    EXPECT_TRUE(witness.proof(kAnyMode).is_deposed) << "no majority";
+    witness.sentinels_said(calm({"a"}), at(400));
+    EXPECT_EQ(witness.candidates(), (Addresses{"a"}));
+    EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(100));
+  }
+}
+
+TEST(WitnessForgets, NoOtherMasterThatAnswersWhereThereAreNoSentinels) {
+  Witness witness = healthy(false);
+  for (TimePoint now = at(0); now < at(0) + 2 * Witness::kForgetAfter; now += 1s) {
+    witness.master_said(master_of("X", {"a"}), now);
+    witness.candidate_said("b", promoted("X", "Y"), now);
+    ASSERT_TRUE(witness.proof(kAnyMode).is_deposed);
+  }
 }
 
 TEST(WitnessForgets, OneThatWasGivenOtherWorkOnceNobodyListsIt) {

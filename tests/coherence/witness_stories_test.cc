@@ -237,7 +237,7 @@ TEST(WitnessStory, AReplicaIsKilled) {
   witness.master_said(master_of("X", {"a"}), at(100));
   witness.candidate_said("a", replica_of("X"), at(100));
   witness.candidate_silent("b", at(150));
-  EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, std::nullopt);
+  EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(0)) << "its last answer";
   witness.sentinels_said(calm({"a", "b"}), at(160));
   EXPECT_EQ(witness.proof(WitnessMode::kSentinels).at, at(100)) << "at once, by all Sentinels";
   witness.sentinels_said(calm_but_down("b", 2, 2), at(1000));
@@ -249,7 +249,7 @@ TEST(WitnessStory, AReplicaHangsAndGoesOn) {
   witness.master_said(master_of("X", {"a", "b"}), at(100));  // The link is still there.
   witness.candidate_said("a", replica_of("X"), at(100));
   witness.candidate_silent("b", at(200));
-  EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, std::nullopt);
+  EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(0));
   witness.candidate_said("b", replica_of("X"), at(300));
   EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(100));
 }
@@ -314,7 +314,7 @@ TEST(WitnessStory, ANodeDiesWithAReplicaAndASentinel) {
   witness.candidate_said("a", replica_of("X"), at(100));
   witness.candidate_silent("b", at(200));
   witness.sentinels_said(calm({"a", "b"}, 2), at(200));
-  EXPECT_EQ(witness.proof(kAnyMode).at, std::nullopt) << "the third could be promoting b";
+  EXPECT_EQ(witness.proof(kAnyMode).at, at(0)) << "b's last word: the third could be promoting it";
   witness.sentinels_said(calm_but_down("b", 2, 2), at(1200));
   EXPECT_EQ(witness.proof(kAnyMode).at, at(100)) << "once both that are left see it down";
   EXPECT_EQ(witness.proof(kAnyMode).mode, WitnessMode::kSentinels);

@@ -69,17 +69,67 @@ TEST(Witness, EveryReplicaThatFollowsIsAProofAsOldAsTheOldestQuestion) {
   EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(30));
 }
 
-TEST(Witness, ASilentReplicaProvesNothingUntilItAnswersAgain) {
+TEST(Witness, ALateReplicaHoldsTheProofAtItsLastAnswer) {
   Witness witness = with_two_replicas(false);
   witness.candidate_said("a", replica_of("X"), at(10));
   witness.candidate_said("b", replica_of("X"), at(10));
+  witness.candidate_silent("b", at(200));
+  witness.candidate_said("a", replica_of("X"), at(250));
+  auto proof = witness.proof(WitnessMode::kReplicas);
+  EXPECT_EQ(proof.at, at(10)) << "what it said of then is as true as it was";
+  EXPECT_EQ(proof.mode, WitnessMode::kReplicas);
+  proof = witness.proof(WitnessMode::kNone);
+  EXPECT_EQ(proof.at, at(250)) << "a newer one, if a weaker";
+  EXPECT_EQ(proof.mode, WitnessMode::kNone);
+  witness.candidate_said("b", replica_of("X"), at(300));
+  EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(250));
+  EXPECT_EQ(witness.proof(WitnessMode::kNone).mode, WitnessMode::kReplicas);
+}
+
+TEST(Witness, OneThatHasNeverAnsweredIsNoLateOne) {
+  Witness witness = with_two_replicas(false);
+  witness.candidate_said("a", replica_of("X"), at(10));
   witness.candidate_silent("b", at(200));
   const auto proof = witness.proof(WitnessMode::kReplicas);
   EXPECT_EQ(proof.at, std::nullopt);
   EXPECT_NE(proof.why_not.find('b'), std::string::npos) << proof.why_not;
   EXPECT_FALSE(proof.is_deposed);
-  witness.candidate_said("b", replica_of("X"), at(300));
+}
+
+TEST(Witness, TheNewerOfTwoProofsCounts) {
+  Witness witness = with_sentinels_and_two_replicas();
+  witness.candidate_said("a", replica_of("X"), at(10));
+  witness.candidate_said("b", replica_of("X"), at(10));
+  EXPECT_FALSE(witness.needs_sentinels());
+  witness.candidate_silent("b", at(100));
+  EXPECT_TRUE(witness.needs_sentinels()) << "before the proof is too old";
+  witness.candidate_said("a", replica_of("X"), at(120));
+  EXPECT_EQ(witness.proof(kAnyMode).at, at(10));
+  EXPECT_EQ(witness.proof(kAnyMode).mode, WitnessMode::kReplicas);
+  witness.sentinels_said(calm({"a", "b"}), at(110));
+  EXPECT_EQ(witness.proof(kAnyMode).at, at(110));
+  EXPECT_EQ(witness.proof(kAnyMode).mode, WitnessMode::kSentinels);
   EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(10));
+  witness.sentinels_said(alarmed({"a", "b"}), at(130));
+  EXPECT_EQ(witness.proof(kAnyMode).at, at(10)) << "what b said stands";
+}
+
+TEST(Witness, AReplicaThatKnowsNoBranchYetIsLateAndNotLost) {
+  ReplicationState restarted = replica_of("own-1");
+  restarted.is_linked = false;
+  Witness witness = with_two_replicas(false);
+  witness.candidate_said("a", replica_of("X"), at(10));
+  witness.candidate_said("b", restarted, at(10));
+  EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, std::nullopt);
+  EXPECT_EQ(witness.proof(kAnyMode).at, at(10)) << "per server, until it has synchronised";
+  ReplicationState promoted_and_demoted = restarted;
+  promoted_and_demoted.former_replication_id = "X";
+  witness.candidate_said("b", promoted_and_demoted, at(20));
+  EXPECT_EQ(witness.proof(kAnyMode).at, std::nullopt) << "it was promoted from our branch";
+  ReplicationState cut_off = replica_of("X");
+  cut_off.is_linked = false;
+  witness.candidate_said("b", cut_off, at(30));
+  EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(10)) << "it was not promoted";
 }
 
 TEST(Witness, AReplicaThatLeftForAnotherBranchProvesNothing) {

@@ -34,12 +34,17 @@ TEST(ReplicaLagTest, ReadsInfoReplication) {
   EXPECT_EQ(master->replicas,
             (std::vector<Endpoint>{at(2), {"::1", 4, {}}, {"db-4.example", 5, {}}}));
   const auto replica = parse_replication_info(
-      "role:slave\r\nmaster_host:10.0.0.1\r\nslave_read_repl_offset:97\r\n"
+      "role:slave\r\nmaster_host:10.0.0.1\r\nmaster_link_status:up\r\n"
+      "slave_read_repl_offset:97\r\n"
       "slave_repl_offset:84\r\nmaster_replid:abc\r\nmaster_replid2:def\r\n"
       "master_repl_offset:90\r\n");
   ASSERT_TRUE(replica);
   EXPECT_FALSE(replica->is_master);
   EXPECT_EQ(replica->former_replication_id, "def");
+  EXPECT_TRUE(replica->is_linked);
+  EXPECT_FALSE(parse_replication_info("role:slave\r\nmaster_link_status:down\r\n"
+                                      "slave_repl_offset:84\r\nmaster_replid:abc\r\n")
+                   ->is_linked);
   EXPECT_EQ(replica->offset, 84u);  // What it has executed, not what it has received.
   for (const char* text : {"", "role:master\r\nmaster_replid:abc\r\n", "master_repl_offset:1\r\n",
                            "role:slave\r\nmaster_replid:abc\r\nmaster_repl_offset:1\r\n",

@@ -72,6 +72,33 @@ TEST_F(SentinelSurveyTest, IsCalmWhenNobodyKnowsOfAnythingElse) {
   EXPECT_FALSE(calm_with([](SentinelSurvey& survey) { survey.views.clear(); }));
 }
 
+TEST_F(SentinelSurveyTest, TheFailoverThatMadeItTheMasterIsNoSignOfAnother) {
+  const auto leader_says = [](SentinelSurvey& survey) {
+    SentinelView& leader = survey.views[1];
+    leader.flagged_master = at(3);
+    leader.master_flags = {.s_down = true, .o_down = true, .failover_in_progress = true};
+    leader.replicas = {{.endpoint = at(1), .flags = {.promoted = true}, .master = at(3)},
+                       {.endpoint = at(2), .master = at(3)}};
+  };
+  EXPECT_TRUE(calm_with(leader_says));
+  EXPECT_FALSE(calm_with([&](SentinelSurvey& survey) {
+    leader_says(survey);
+    survey.views[1].flagged_master = at(1);
+  }));
+  EXPECT_FALSE(calm_with([&](SentinelSurvey& survey) {
+    leader_says(survey);
+    survey.views[1].flagged_master = {};
+  }));
+  EXPECT_FALSE(calm_with([&](SentinelSurvey& survey) {
+    leader_says(survey);
+    survey.views[1].replicas[1].flags.promoted = true;
+  }));
+  EXPECT_FALSE(calm_with([&](SentinelSurvey& survey) {
+    leader_says(survey);
+    survey.views[1].master = at(2);
+  }));
+}
+
 TEST_F(SentinelSurveyTest, WithoutAllOfThemTheOthersMustHaveBeenHeardForLong) {
   survey_.views.pop_back();
   EXPECT_FALSE(survey_.is_calm(at(1)));
@@ -119,14 +146,16 @@ class FailoverSignsTest : public ::testing::Test {
 };
 
 TEST_F(FailoverSignsTest, EveryWordOfAFailoverIsASignForTenSeconds) {
-  for (const Kind kind : {Kind::kPromoted, Kind::kOrdered, Kind::kElected, Kind::kCandidacy,
-                          Kind::kVote, Kind::kAborted, Kind::kFailoverStep, Kind::kSwitched}) {
+  for (const Kind kind :
+       {Kind::kPromoted, Kind::kOrdered, Kind::kElected, Kind::kCandidacy, Kind::kVote,
+        Kind::kAborted, Kind::kFailoverStep, Kind::kOthersMoved, Kind::kSwitched}) {
     FailoverSigns signs;
     signs.hear(7, {.kind = kind, .endpoint = at(2)}, kStart);
     const auto recent = signs.recent(kStart + 10s - 1ms);
     ASSERT_EQ(recent.size(), 1u);
     EXPECT_EQ(recent.at(7).at, kStart);
-    EXPECT_EQ(recent.at(7).settled_on.has_value(), kind == Kind::kSwitched);
+    EXPECT_EQ(recent.at(7).settled_on.has_value(),
+              kind == Kind::kSwitched || kind == Kind::kPromoted);
     EXPECT_TRUE(signs.recent(kStart + 10s).empty());
   }
   for (const Kind kind :
@@ -145,6 +174,18 @@ TEST_F(FailoverSignsTest, TheLastSignOfEachSentinelCounts) {
   EXPECT_EQ(recent.at(1).settled_on, at(2));
   EXPECT_FALSE(recent.at(2).settled_on);
   EXPECT_EQ(recent.at(2).at, kStart + 2s);
+}
+
+TEST_F(FailoverSignsTest, AfterThePromotionTheLeaderOnlyMovesTheOthers) {
+  hear(1, Kind::kOthersMoved, kStart);
+  EXPECT_FALSE(signs_.recent(kStart).at(1).settled_on);
+  hear(1, Kind::kPromoted, kStart + 1s, 2);
+  hear(1, Kind::kOthersMoved, kStart + 2s);
+  EXPECT_EQ(signs_.recent(kStart + 2s).at(1).settled_on, at(2));
+  EXPECT_EQ(signs_.recent(kStart + 2s).at(1).at, kStart + 2s);
+  hear(1, Kind::kCandidacy, kStart + 3s);
+  hear(1, Kind::kOthersMoved, kStart + 4s);
+  EXPECT_FALSE(signs_.recent(kStart + 4s).at(1).settled_on);
 }
 
 TEST_F(FailoverSignsTest, ASignOutlivesTheSubscription) {
@@ -174,9 +215,9 @@ TEST_F(FailoverSignsTest, TheStepsOfAFailoverAreUnderstood) {
   EXPECT_EQ(
       kind_of("+failover-state-send-slaveof-noone", "slave 10.0.0.1:2 10.0.0.1 2 @ my 10.0.0.1 1"),
       Kind::kFailoverStep);
-  EXPECT_EQ(kind_of("+failover-state-reconf-slaves", "master my 10.0.0.1 1"), Kind::kFailoverStep);
-  EXPECT_EQ(kind_of("+failover-end", "master my 10.0.0.1 1"), Kind::kFailoverStep);
-  EXPECT_EQ(kind_of("+failover-end-for-timeout", "master my 10.0.0.1 1"), Kind::kFailoverStep);
+  EXPECT_EQ(kind_of("+failover-state-reconf-slaves", "master my 10.0.0.1 1"), Kind::kOthersMoved);
+  EXPECT_EQ(kind_of("+failover-end", "master my 10.0.0.1 1"), Kind::kOthersMoved);
+  EXPECT_EQ(kind_of("+failover-end-for-timeout", "master my 10.0.0.1 1"), Kind::kOthersMoved);
   EXPECT_EQ(kind_of("+odown", "master other 10.0.0.1 1 #quorum 2/2"), std::nullopt);
   EXPECT_EQ(kind_of("+odown", "sentinel x 10.0.0.1 1 @ my 10.0.0.1 1"), std::nullopt);
 }

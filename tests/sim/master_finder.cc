@@ -92,8 +92,8 @@ void MasterFinder::hear(const SentinelEvent& event) {
   switch (event.kind) {
     case EventKind::kTry:
     case EventKind::kVote:
-    case EventKind::kOrder:
-    case EventKind::kPromoted: hearing.sign_at = env_.now(), hearing.settled_on.reset(); break;
+    case EventKind::kOrder: hearing.sign_at = env_.now(), hearing.settled_on.reset(); break;
+    case EventKind::kPromoted:
     case EventKind::kSwitch: hearing.sign_at = env_.now(), hearing.settled_on = event.server; break;
     default: break;
   }
@@ -172,7 +172,9 @@ void MasterFinder::survey(std::size_t master, const std::vector<std::string>& ad
       const bool is_heard =
           hears(answer) && (result.answered >= result.known ||
                             env_.now() >= hearings_[answer.sentinel].since + kQuietAfter);
-      if (answer.master != master || answer.is_failing_over || answer.is_tilted || !is_heard) {
+      const bool has_promoted_it = answer.master != answer.lists_all_but;
+      const bool fails_it_over = answer.is_failing_over && !has_promoted_it;
+      if (answer.master != master || fails_it_over || answer.is_tilted || !is_heard) {
         result.is_calm = false;
       }
     }

@@ -57,6 +57,7 @@ Reply RedisServer::identify() const {
   reply.replication.is_master = is_master_;
   reply.replication.replication_id = Branches::name(branch_);
   reply.replication.former_replication_id = Branches::name(former_branch_);
+  reply.replication.is_linked = !is_master_ && is_link_up_;
   if (is_master_) {
     for (const auto& replica : replicas_) {
       if (replica->is_online)

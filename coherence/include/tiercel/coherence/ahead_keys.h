@@ -6,9 +6,8 @@
 // these keys do not outlive the epoch. Values of unknown version are always ahead: nothing that
 // comes later vouches for them.
 //
-// Bounded: past kKeysMax no key is remembered, and has_overflowed() says that all must go, until the
-// newest of those that were not remembered is reached.
-// One thread at a time.
+// Bounded: past kKeysMax no key is remembered, and has_overflowed() says that all must go, until
+// the newest of those that were not remembered is reached. One thread at a time.
 
 #include <cstddef>
 #include <functional>

@@ -11,9 +11,9 @@
 // Who could be promoted ("candidates"): every replica that the master has listed (INFO replication)
 // since we know this branch, and every one that the Sentinels list. The Sentinels' list matters at
 // the beginning: a replica that was promoted a moment ago is not in its old master's list any more.
-// One that is silent or follows another branch, and is not in the master's list, stays a candidate
-// until a majority of the Sentinels, in a calm round, does not list it either, or, without
-// Sentinels, for kForgetAfter.
+// One that is silent, or is a master, or follows another branch, and is not in the master's list,
+// stays a candidate until a majority of the Sentinels, asked in a calm round after it had gone,
+// does not list it either, or, without Sentinels, for kForgetAfter.
 //
 // What a candidate may answer, X being the replication id of our branch:
 //   itself        a master with id X: our own server, under the name that a Sentinel still has.
@@ -24,12 +24,15 @@
 //                 We are on the old master. There is no proof of any kind while that is its last
 //                 word, unless the Sentinels vouch for our master and see it down.
 //   lost          a replica that has left X for another branch. Not good: by itself it proves
-//                 nothing, and what else there is has to do. Likewise no answer.
+//                 nothing, and what else there is has to do. Likewise no answer, and that of a
+//                 replica that knows neither X nor its master yet: it was restarted.
 //   rival         any other master: restarted, or promoted from the branch before ours beside us.
 //                 Which of the two counts only the Sentinels can say. Not good.
 //
-// The proofs, strongest first; WitnessMode names the one that a lease rests on:
-//   kReplicas   every candidate's last answer is good, and at least one follows. With Sentinels, a
+// The proofs, strongest first; the newest one counts, and of two as new the stronger. WitnessMode
+// names the one that a lease rests on:
+//   kReplicas   every candidate's last answer is good, and at least one follows. One that is late
+//               holds the proof at its last answer. With Sentinels, a
 //               majority of them has been heard once for this branch, in a calm round (for the
 //               list: once they have gone over to another master, theirs is his, and he is not in
 //               it).
@@ -67,6 +70,7 @@ struct ReplicationState {
   std::string former_replication_id{};  // master_replid2: of the branch it was promoted from.
   // A master's replicas that are online, "ADDRESS:PORT" as it names them.
   std::vector<std::string> replicas{};
+  bool is_linked = true;  // Of a replica: it is in touch with its master, and synchronised.
 };
 
 // One round in which all Sentinels were asked about our master.
@@ -98,8 +102,8 @@ class Witness {
   // All that is known of `former_replication_id` comes with the master's first answer.
   void follow(std::string_view replication_id);
 
-  // Answers to questions that were sent at `asked_at`.
-  void master_said(const ReplicationState& said, TimePoint asked_at);
+  // The master's answer has come; answers to questions that were sent at `asked_at`; no answer.
+  void master_said(const ReplicationState& said, TimePoint now);
   void candidate_said(std::string_view address, const ReplicationState& said, TimePoint asked_at);
   void candidate_silent(std::string_view address, TimePoint now);
   void sentinels_said(const SentinelRound& round, TimePoint asked_at);
@@ -135,13 +139,17 @@ class Witness {
   struct Candidate {
     Answer answer = Answer::kNone;  // The last.
     TimePoint asked_at{};           // When that was asked for.
-    bool is_silent = true;          // It owes an answer, or has failed to give one.
-    bool has_followed = false;      // Our branch, by its own word or the master's.
-    bool is_listed = false;         // By the master, when it was last asked.
+    // It has not answered since the branch is followed in this epoch.
+    bool is_silent = true;
+    bool is_late = false;       // It owes an answer, or has failed to give the last one.
+    bool has_followed = false;  // Our branch, by its own word or the master's.
+    bool is_listed = false;     // By the master, when it was last asked.
     bool is_listed_by_sentinels = false;
-    std::size_t down_count = 0;             // In the last Sentinels' round.
-    std::optional<TimePoint> gone_since{};  // Not listed, and silent or lost.
+    std::size_t down_count = 0;                 // In the last Sentinels' round.
+    std::optional<TimePoint> unlisted_since{};  // By the master. Nothing: it is, or is not known.
+    std::optional<TimePoint> gone_since{};      // Unlisted, and not to be seen following.
 
+    [[nodiscard]] bool is_on_time() const noexcept { return !is_silent && !is_late; }
     [[nodiscard]] bool is_good() const noexcept {
       return !is_silent && (answer == Answer::kItself || answer == Answer::kFollows ||
                             answer == Answer::kElsewhere);
@@ -154,7 +162,11 @@ class Witness {
   [[nodiscard]] bool has_witness() const;
   [[nodiscard]] bool sentinels_vouch_for(const Candidate& candidate) const;
   [[nodiscard]] bool is_seen_down(const Candidate& candidate) const;
+  [[nodiscard]] bool has_left(const Candidate& candidate) const;
   void forget_gone(TimePoint now);
+  [[nodiscard]] Proof proof_of_replicas() const;
+  [[nodiscard]] Proof proof_of_others(WitnessMode mode_min) const;
+  [[nodiscard]] std::string why_not_replicas() const;
 
   const bool has_sentinels_;
   std::string replication_id_;

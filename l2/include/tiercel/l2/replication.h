@@ -17,6 +17,7 @@ struct ReplicationInfo {
   std::string replication_id{};         // master_replid
   std::string former_replication_id{};  // master_replid2; empty: it was never promoted.
   std::uint64_t offset = 0;             // A master's own, or what a replica has executed.
+  bool is_linked = false;  // Of a replica: synchronised with its master, and in touch with it.
   // A master's that are online, as it names them: an IP address, or what the replica announces.
   std::vector<Endpoint> replicas{};
 };

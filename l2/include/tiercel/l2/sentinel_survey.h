@@ -44,6 +44,9 @@ struct SentinelView {
   std::string run_id{};  // Empty: not known (Redis before 6.2, or not permitted).
   Endpoint master{};     // Whom it names.
   std::uint64_t config_epoch = 0;
+  // Whose flags these are. Another than `master` while a failover by this Sentinel has promoted
+  // `master` and moves the other replicas; port 0: not known.
+  Endpoint flagged_master{};
   SentinelFlags master_flags{};
   bool is_tilted = false;  // It has stopped looking: its flags may be old.
   std::vector<SentinelReplica> replicas{};
@@ -69,7 +72,8 @@ struct SentinelSurvey {
   struct Sign {
     Endpoint sentinel{};
     Duration ago{};
-    // Set: it was +switch-master to this server, the end of the failover.
+    // Set: the failover has made this server the master, and nothing else can come of it:
+    // +switch-master, or, of the leader, +promoted-slave.
     std::optional<Endpoint> settled_on{};
   };
   // The same replica, as all those who answered see it.
@@ -91,10 +95,10 @@ struct SentinelSurvey {
   [[nodiscard]] bool is_quiet(const Endpoint& master) const;
 
   // Nobody who answered knows anything but that `master` is the master: each names it, with no
-  // failover under way or due (o_down, failover_in_progress, a replica promoted), and is heard;
-  // and it is quiet. If not all have answered: those who did have been heard for kQuietAfter, since
-  // a silent one may have been voted for before. False when nobody answered, or one who did is
-  // tilted.
+  // failover of it under way or due (o_down, failover_in_progress, another promoted), and is heard;
+  // and it is quiet. The failover that has just made it the master is none of it. If not all have
+  // answered: those who did have been heard for kQuietAfter, since a silent one may have been voted
+  // for before. False when nobody answered, or one who did is tilted.
   [[nodiscard]] bool is_calm(const Endpoint& master) const;
 
   // Whom any of them lists, in the order of first mention. Tilted ones are not counted among those
