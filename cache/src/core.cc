@@ -105,6 +105,7 @@ Result<void> Cache::Core::connect(l2::RedisOptions redis) {
     if (client) {
       client_ = std::move(*client);
       link_driver_->attach(*client_);
+      keep_lease_registered();
     }
     opened.set_value(client ? Result<void>{} : Result<void>{client.error()});
   });
@@ -261,6 +262,13 @@ void Cache::Core::start_sweeping() {
 void Cache::Core::sweep_l1() {
   l1_->sweep(kSweepEntries);
   loop_->run_after(kSweepL1Every, [this] { sweep_l1(); });
+}
+
+void Cache::Core::keep_lease_registered() {
+  loop_->run_after(kRegisterLeaseEvery, [this] {
+    register_lease(now() + kReplayTimeout, [](const Result<std::chrono::milliseconds>&) {});
+    keep_lease_registered();
+  });
 }
 
 void Cache::Core::start_expiring() {

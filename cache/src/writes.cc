@@ -114,6 +114,7 @@ void Cache::Core::set(std::string_view key, std::string_view value, const WriteO
   write->script = &write_script();
   if (options.if_version) {
     write->script = &write_if_script();
+    write->script_keys.push_back(names_.tags_key());
     std::string expected;
     if (*options.if_version != WriteOptions::kAbsent) append_u64_be(expected, *options.if_version);
     write->arguments.push_back(std::move(expected));

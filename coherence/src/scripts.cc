@@ -72,21 +72,43 @@ namespace tiercel::coherence {
 
 const std::string_view kWriteScript = TIERCEL_LUA_WRITE;
 
-// The head of a value: version, mark, format version, kind, ..., flags in byte 33 (one-based), of
-// which bit 0 is "negative" and bit 2 "tombstone": docs/wire_format.md. `current` becomes false
-// where there is no value, '' where it is of unknown version.
+// The head of a value (docs/wire_format.md), with offsets that begin at 1: version, mark, format
+// version, kind; the root pointer at 25, as our writers make it; flags at 33, of which bit 0 is
+// "negative" and bit 2 "tombstone"; at 65 the pointer to the slots of its tags, in words from 73 on
+// (type 1, elements of two bytes: 3), or 0. `current` becomes false where there is no value, or a
+// dead one, '' where it is of unknown version.
 const std::string_view kWriteIfScript =
-    "local head = redis.pcall('GETRANGE', KEYS[1], 0, 32)\n"
+    "local head = redis.pcall('GETRANGE', KEYS[1], 0, 71)\n"
     "local current = ''\n"
     "if head == '' then\n"
     "  if redis.call('EXISTS', KEYS[1]) == 0 then current = false end\n"
-    "elseif type(head) == 'string' and #head == 33 and\n"
-    "    string.sub(head, 9, 14) == '\\241TCL\\1\\1' then\n"
+    "elseif type(head) == 'string' and #head == 72 and\n"
+    "    string.sub(head, 9, 14) == '\\241TCL\\1\\1' and\n"
+    "    string.sub(head, 25, 32) == '\\0\\0\\0\\0\\3\\0\\2\\0' then\n"
     "  local flags = string.byte(head, 33)\n"
     "  if flags % 2 == 1 or flags % 8 >= 4 then\n"
     "    current = false\n"
     "  elseif string.find(head, '[^%z]') <= 8 then\n"
     "    current = string.sub(head, 1, 8)\n"
+    "    local fields = {'base'}\n"
+    "    local pointer, list = struct.unpack('<I4I4', head, 65)\n"
+    "    if pointer % 4 == 1 and list % 8 == 3 then\n"
+    "      local count = (list - 3) / 8\n"
+    "      local at = 72 + 2 * (pointer - 1)\n"
+    "      local slots = redis.call('GETRANGE', KEYS[1], at, at + 2 * count - 1)\n"
+    "      for i = 1, math.min(count, #slots / 2) do\n"
+    "        fields[i + 1] = struct.unpack('<I2', slots, 2 * i - 1)\n"
+    "      end\n"
+    "    end\n"
+    "    local high, low = struct.unpack('>I4I4', current)\n"
+    "    local changed = redis.call('HMGET', KEYS[4], unpack(fields))\n"
+    "    for i = 1, #changed do\n"
+    "      local h, l = 4294967295, 0\n"
+    "      if changed[i] then h, l = struct.unpack('>I4I4', changed[i]) end\n"
+    "      if changed[i] or i == 1 then\n"
+    "        if h > high or (h == high and l > low) then current = false end\n"
+    "      end\n"
+    "    end\n"
     "  end\n"
     "end\n"
     "if ARGV[6] == '' then\n"

@@ -37,6 +37,20 @@ TEST_F(WriteOptionsTest, AConditionThatDoesNotHoldChangesNothing) {
             ErrorCode::kConflict);
 }
 
+TEST_F(WriteOptionsTest, AConditionSeesThatATagWasInvalidated) {
+  const auto cache = open();
+  const auto first = cache->set("k", "1", {.tags = {"red"}});
+  ASSERT_TRUE(first) << first.error().to_string();
+  ASSERT_TRUE(cache->invalidate_tag("red", {.timeout = kPatience}));
+  EXPECT_EQ(code_of_write(cache->set("k", "2", {.if_version = first->version})),
+            ErrorCode::kConflict);
+  const auto anew = cache->set("k", "3", {.if_version = WriteOptions::kAbsent});
+  ASSERT_TRUE(anew) << anew.error().to_string();
+  EXPECT_EQ(read_value(*cache, "k"), "3");
+  ASSERT_TRUE(cache->clear({.timeout = kPatience}));
+  EXPECT_TRUE(cache->set("k", "4", {.if_version = WriteOptions::kAbsent}));
+}
+
 TEST_F(WriteOptionsTest, OfManyWhoAddOneEachNoneIsLost) {
   const auto one = open();
   const auto other = open();

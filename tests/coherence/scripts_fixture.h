@@ -75,8 +75,10 @@ class ScriptsTest : public ::testing::Test {
   }
   RedisReply write_if_reply(const std::string& key, const std::string& envelope,
                             const std::string& expected) {
-    return run(kWriteIfScript, {names_.value_key(key), names_.fill_key(key), names_.history_key()},
-               {envelope, "0", "msg", names_.channel(), std::string{kHistoryEntries}, expected});
+    return run(
+        kWriteIfScript,
+        {names_.value_key(key), names_.fill_key(key), names_.history_key(), names_.tags_key()},
+        {envelope, "0", "msg", names_.channel(), std::string{kHistoryEntries}, expected});
   }
   Version invalidate_tags(const std::vector<std::string>& slots,
                           const std::string& message = "tags") {

@@ -3,18 +3,24 @@
 
 #include <gtest/gtest.h>
 
+#include <initializer_list>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "scripts_fixture.h"
 #include "tiercel/serialization/envelope.h"
+#include "tiercel/serialization/tag_slots.h"
 
 namespace tiercel::coherence {
 namespace {
 
 using namespace std::string_literals;
 
-using ScriptsWritesTest = ScriptsTest;
+class ScriptsWritesTest : public ScriptsTest {
+ protected:
+  ScriptsWritesTest() { read_tags(); }  // As every instance does before its first write.
+};
 
 constexpr const char* kAbsent = "";
 
@@ -86,8 +92,9 @@ TEST_F(ScriptsWritesTest, ANegativeEntryAndATombstoneAreNoValue) {
 
 TEST_F(ScriptsWritesTest, AValueOfUnknownVersionMatchesNothing) {
   const std::string unversioned = bytes_of(0) + encoded({.payload = "ours"});
-  const std::string other_format = bytes_of(9) + "\xF1TCL\x02\x01" + std::string(40, '\0');
-  const std::string message = bytes_of(9) + "\xF1TCL\x01\x02" + std::string(40, '\0');
+  const std::string other_format =
+      bytes_of(9) + "\xF1TCL\x02\x01" + encoded({.payload = "v"}).substr(6);
+  const std::string message = bytes_of(9) + "\xF1TCL\x01\x02" + encoded({.payload = "v"}).substr(6);
   for (const std::string& foreign :
        {""s, "plain"s, std::string(100, 'x'), bytes_of(9) + "\xF1TCL",
         bytes_of(9) + "\xF1TCL\x01\x01" + "cut", unversioned, other_format, message}) {
@@ -108,6 +115,46 @@ TEST_F(ScriptsWritesTest, AValueOfUnknownVersionMatchesNothing) {
   const RedisReply reply = write_if_reply("k", "new", kAbsent);
   ASSERT_EQ(reply.elements.size(), 1U) << reply.to_text();
   EXPECT_EQ(reply.elements[0].text, "");
+}
+
+// An invalidation of its tag came between the read and the write: what was read is not there.
+TEST_F(ScriptsWritesTest, ADeadValueIsNoValue) {
+  const auto tagged = [](std::initializer_list<std::string_view> tags) {
+    const std::vector<std::string_view> views{tags};
+    return encoded({.tag_slots = serialization::TagSlots::of(views).value(),
+                    .payload = "an odd number of bytes in front of the slots"});
+  };
+  const std::string red = std::to_string(serialization::tag_slot("red"));
+  for (const bool by_tag : {true, false}) {
+    for (const bool expects_it : {true, false}) {
+      const Version one = write("k", tagged({"blue", "red", "green"}));
+      const Version other = write("other", tagged({"blue", "green"}));
+      if (by_tag) {
+        invalidate_tags({red});
+      } else {
+        clear();
+      }
+      const auto expected = [&](Version version) {
+        return expects_it ? bytes_of(version) : std::string{kAbsent};
+      };
+      const RedisReply reply = write_if_reply("k", "new", expected(one));
+      if (expects_it) {
+        ASSERT_EQ(reply.elements.size(), 1U) << reply.to_text();
+        EXPECT_TRUE(reply.elements[0].is_nil());
+      } else {
+        EXPECT_NE(version_of(reply), kVersionUnknown);
+      }
+      const RedisReply beside = write_if_reply("other", "new", expected(other));
+      EXPECT_EQ(beside.kind == Reply::kArray, by_tag != expects_it) << beside.to_text();
+    }
+  }
+  const Version alive = write("k", tagged({"red"}));
+  EXPECT_NE(version_of(write_if_reply("k", "new", bytes_of(alive))), kVersionUnknown)
+      << "written after its tag was invalidated";
+  write("k", tagged({}));
+  command({"DEL", names_.tags_key()});
+  EXPECT_NE(version_of(write_if_reply("k", "new", kAbsent)), kVersionUnknown)
+      << "nobody knows what was cleared";
 }
 
 // ---- without a version

@@ -8,10 +8,10 @@
 // to the master; else L1 does not answer and the read goes to Redis. An instance reads its own
 // writes. A value that was loaded or fetched while its key changed is not cached.
 //
-// Not guaranteed yet: an old master that hangs, is failed over and wakes up can vouch for L1 until
-// Sentinel demotes it (about 10 s); writes of programs that do not use Tiercel are not seen until
-// the TTL ends; asynchronous replication can lose an acknowledged write at a failover. README has
-// the whole list.
+// Not guaranteed: asynchronous replication can lose an acknowledged write at a failover
+// (WriteOptions::replicas narrows that); writes of programs that do not use Tiercel are not seen
+// until the TTL ends (unless CacheOptions::foreign_writers); a read from L1 is not linearizable.
+// README has the whole list, docs/design/coherence.md the proof and what it assumes.
 //
 // Threads. All methods may be called from any thread, except that the blocking ones answer
 // kInvalidArgument on the cache's own loop thread (inside a callback), where they could never

@@ -31,13 +31,12 @@ namespace tiercel::coherence {
 extern const std::string_view kWriteScript;
 
 // A write that happens only over what the writer expects to be there.
-//   KEYS  as kWriteScript
+//   KEYS  as kWriteScript, then: tags
 //   ARGV  as kWriteScript, then: expected: a version, or "" for no value
 // Returns the version, or, where something else is there and nothing was changed, an array of one:
 // nil for no value, "" for a value of unknown version (a foreign writer's, also of another type; a
-// corrupt one), else the version that is there. A negative entry and a tombstone are no value. A
-// dead value (a tag, a clear) still counts at its version: who expects no value and is told of a
-// version may find by kReadTagsScript that it is dead, and expect that version then.
+// corrupt one), else the version that is there. A negative entry, a tombstone and a dead value (a
+// tag of it was invalidated since, or everything; is_dead_in_redis) are no value.
 extern const std::string_view kWriteIfScript;
 
 // The cheaper mode: no history entry and no version (0: unknown), so nobody can tell which of two
