@@ -129,6 +129,47 @@ TEST(AheadKeys, AnOverflowOutlivesTheStreamsProgress) {
   EXPECT_TRUE(ahead.has_overflowed());
   ahead.reached(999'999);
   EXPECT_TRUE(ahead.has_overflowed());
+  ahead.reached(1'000'000);
+  EXPECT_FALSE(ahead.has_overflowed()) << "none that was not remembered is ahead any more";
+  ahead.add("after", 1'000'001);
+  EXPECT_EQ(taken(ahead), Keys{"after"}) << "and keys are remembered again";
+}
+
+TEST(AheadKeys, AnOverflowWaitsForTheNewestOfThoseThatWereRememberedToo) {
+  AheadKeys ahead;
+  ahead.add("newest", 2'000'000);
+  fill(ahead, AheadKeys::kKeysMax - 1);
+  ahead.add("one more", 1'000'000);
+  ahead.reached(1'000'000);
+  EXPECT_TRUE(ahead.has_overflowed());
+  ahead.reached(2'000'000);
+  EXPECT_FALSE(ahead.has_overflowed());
+}
+
+TEST(AheadKeys, AnOverflowWaitsForWhatComesWhileItLasts) {
+  AheadKeys ahead;
+  fill(ahead, AheadKeys::kKeysMax + 1);
+  ahead.add("later", 3'000'000);
+  ahead.add("sooner", 2'000'000);
+  ahead.reached(2'999'999);
+  EXPECT_TRUE(ahead.has_overflowed());
+  ahead.reached(3'000'000);
+  EXPECT_FALSE(ahead.has_overflowed());
+}
+
+// Nothing vouches for those of unknown version, remembered or not, until L1 is empty.
+TEST(AheadKeys, AnOverflowWithAnUnversionedOneDoesNotPass) {
+  for (const int which : {0, 1, 2}) {
+    AheadKeys ahead;
+    if (which == 0) ahead.add("u", kVersionUnknown);
+    fill(ahead, AheadKeys::kKeysMax - (which == 0 ? 1 : 0));
+    ahead.add("one more", which == 1 ? kVersionUnknown : 1'000'000);
+    if (which == 2) ahead.add("u", kVersionUnknown);
+    ahead.reached(1'000'000'000);
+    EXPECT_TRUE(ahead.has_overflowed()) << which;
+    ahead.clear();
+    EXPECT_FALSE(ahead.has_overflowed());
+  }
 }
 
 }  // namespace

@@ -237,6 +237,19 @@ class Driver {
     return all;
   }
 
+  // A round, the master's word among it: what was applied before is of this branch for certain.
+  void confirm() {
+    settle();
+    EXPECT_TRUE(has(tick_when_due(), Kind::kAskMaster));
+    settle();
+  }
+  // From where on the history is asked now.
+  [[nodiscard]] Version asked_from() const {
+    const auto asked = open(Kind::kAskHistory);
+    EXPECT_TRUE(asked.has_value()) << "the history is not asked";
+    return asked ? asked->action.version : ~Version{0};
+  }
+
   // Both links up on kServer, nothing answered.
   void connect() {
     data_up();

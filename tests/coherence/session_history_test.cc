@@ -15,11 +15,12 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Leased, and at the message 10 of the key "k" that the history holds.
+// Leased, and at the message 10 of the key "k" that the history holds, confirmed by the master.
 Driver at_ten() {
   Driver driver;
   driver.connect_and_lease();
   driver.write(change_of({"k"}, 10));
+  driver.confirm();
   return driver;
 }
 
@@ -51,8 +52,9 @@ TEST(SessionHistory, AColdEpochGoesOnFromTheNewestEntry) {
   driver.world.history = {change_of({"old"}, 9), change_of({"k"}, 10)};
   driver.connect();
   EXPECT_EQ(deeds(driver.settle()), Kinds{}) << "that entry is not news";
+  driver.confirm();
   driver.reconnect();
-  EXPECT_EQ(driver.open(Kind::kAskHistory)->action.version, 10U);
+  EXPECT_EQ(driver.asked_from(), 10U);
 }
 
 TEST(SessionHistory, AnEmptyHistoryIsNothingToGoOnFrom) {
@@ -78,8 +80,9 @@ TEST(SessionHistory, AReconnectionKeepsL1AndAppliesWhatWasMissed) {
   EXPECT_TRUE(driver.leased());
   EXPECT_EQ(driver.session.epochs(), 2U);
   EXPECT_EQ(driver.session.epochs_warm(), 1U);
+  driver.confirm();
   driver.reconnect();
-  EXPECT_EQ(driver.open(Kind::kAskHistory)->action.version, 12U) << "what is applied is applied";
+  EXPECT_EQ(driver.asked_from(), 12U) << "what is applied is applied";
 }
 
 TEST(SessionHistory, AFailoverThatLostNothingKeepsL1) {
@@ -109,8 +112,9 @@ TEST(SessionHistory, EveryKindOfChangeIsCaughtUp) {
   driver.reconnect();
   EXPECT_EQ(deeds(driver.settle()),
             (Kinds{Kind::kTag, Kind::kRefresh, Kind::kClear, Kind::kDropAll}));
+  driver.confirm();
   driver.reconnect();
-  EXPECT_EQ(driver.open(Kind::kAskHistory)->action.version, 15U);
+  EXPECT_EQ(driver.asked_from(), 15U);
 }
 
 void expect_cold(Driver& driver) {
@@ -136,7 +140,7 @@ TEST(SessionHistory, AHistoryThatIsGoneDropsL1) {
   driver.reconnect();
   expect_cold(driver);
   driver.reconnect();
-  EXPECT_EQ(driver.open(Kind::kAskHistory)->action.version, kVersionUnknown);
+  EXPECT_EQ(driver.asked_from(), kVersionUnknown);
 }
 
 TEST(SessionHistory, AnotherEntryUnderTheSameIdIsOfAnotherBranch) {
@@ -146,8 +150,9 @@ TEST(SessionHistory, AnotherEntryUnderTheSameIdIsOfAnotherBranch) {
     ++(other_origin ? entry.origin : entry.nonce);
     driver.reconnect();
     expect_cold(driver);
+    driver.confirm();
     driver.reconnect();
-    EXPECT_EQ(driver.open(Kind::kAskHistory)->action.version, 10U) << "and it goes on from there";
+    EXPECT_EQ(driver.asked_from(), 10U) << "and it goes on from there";
     driver.settle();
     EXPECT_EQ(driver.session.epochs_warm(), 1U);
   }
@@ -171,13 +176,14 @@ TEST(SessionHistory, IsReadPageByPage) {
     EXPECT_EQ(driver.session.lease_until(), TimePoint{});
     EXPECT_FALSE(driver.session.fills_allowed());
     driver.world.mute = {Kind::kSendPing, Kind::kAskMaster};
-    const Version from = driver.open(Kind::kAskHistory)->action.version;
+    const Version from = driver.asked_from();
     EXPECT_EQ(from, 10 + all.size());
     HistoryPage page;
     for (const Change& entry : driver.world.history) {
       if (entry.version < from || page.entries.size() == Session::kHistoryPage) continue;
       page.entries.push_back(entry);
     }
+    ASSERT_FALSE(page.entries.empty());
     page.is_last = page.entries.back().version == driver.world.history.back().version;
     for (const auto& key : evicted(driver.history_said(page))) all.push_back(key);
     ASSERT_LE(++pages, 5);
@@ -197,13 +203,14 @@ TEST(SessionHistory, ThatIsTrimmedWhileItIsReadDropsL1) {
   expect_cold(driver);
 }
 
-TEST(SessionHistory, ALossInTheMidstGoesOnFromWhatWasApplied) {
+TEST(SessionHistory, ALossInTheMidstBeginsAgainWithWhatWasConfirmed) {
   Driver driver = at_ten();
   driver.reconnect();
   driver.history_said({.entries = {change_of({"k"}, 10), change_of({"a"}, 11)}, .is_last = false});
   driver.stream_down();
   const Actions actions = driver.stream_up();
-  EXPECT_EQ(first(actions, Kind::kAskHistory).version, 11U);
+  EXPECT_EQ(first(actions, Kind::kAskHistory).version, 10U);
+  EXPECT_EQ(deeds(actions), Kinds{Kind::kBarFills});
 }
 
 TEST(SessionHistory, IsAskedAgainWhenTheDataConnectionWasLost) {
@@ -212,7 +219,7 @@ TEST(SessionHistory, IsAskedAgainWhenTheDataConnectionWasLost) {
   const std::uint64_t old = driver.open(Kind::kAskHistory)->action.token;
   driver.data_down();
   driver.data_up();
-  EXPECT_EQ(driver.open(Kind::kAskHistory)->action.version, 10U);
+  EXPECT_EQ(driver.asked_from(), 10U);
   EXPECT_TRUE(driver.history_said(old, {}).empty()) << "the answer of the lost one";
   driver.settle();
   EXPECT_EQ(driver.session.epochs_warm(), 1U);
@@ -293,8 +300,9 @@ TEST(SessionHistory, LiveMessagesThatThePageDoesNotHoldAreNotMissed) {
   driver.message(change_of({"a"}, 12));
   driver.history_said({.entries = {change_of({"k"}, 10), change_of({"b"}, 11)}});
   EXPECT_EQ(evicted(driver.message(change_of({"c"}, 13))), Keys{"c@13"});
+  driver.confirm();
   driver.reconnect();
-  EXPECT_EQ(driver.open(Kind::kAskHistory)->action.version, 13U);
+  EXPECT_EQ(driver.asked_from(), 13U);
 }
 
 TEST(SessionHistory, AFillIsAheadOnlyOfWhatTheStreamHasReached) {
@@ -303,8 +311,9 @@ TEST(SessionHistory, AFillIsAheadOnlyOfWhatTheStreamHasReached) {
   driver.message(change_of({"a"}, 12));
   driver.history_said({.entries = {change_of({"k"}, 10)}});
   driver.session.note_fill("a", 12);
-  driver.reconnect();
   driver.world.history = {change_of({"k"}, 10), change_of({"a"}, 12)};
+  driver.confirm();
+  driver.reconnect();
   EXPECT_EQ(evicted(driver.settle()), Keys{}) << "12 came while it was joining";
 }
 
@@ -325,8 +334,9 @@ TEST(SessionHistory, WhatThePageHeldAlreadyIsNoReset) {
       EXPECT_EQ(kinds(actions), Kinds{Kind::kEvict}) << "it was heard twice, no more";
     }
     EXPECT_EQ(evicted(driver.write(change_of({"next"}, 14))), Keys{"next@14"});
+    driver.confirm();
     driver.reconnect();
-    EXPECT_EQ(driver.open(Kind::kAskHistory)->action.version, 14U);
+    EXPECT_EQ(driver.asked_from(), 14U);
   }
 }
 
@@ -384,6 +394,7 @@ TEST(SessionAhead, WhatTheStreamHasReachedOutlivesTheEpoch) {
   driver.write(change_of({"own"}, 11));
   driver.session.note_fill("k", 11);
   driver.session.note_fill("older", 4);
+  driver.confirm();
   driver.reconnect();
   EXPECT_EQ(evicted(driver.settle()), Keys{});
 }
@@ -397,7 +408,7 @@ TEST(SessionAhead, WhatItHasNotReachedDoesNot) {
   EXPECT_EQ(evicted(driver.settle()), (Keys{"own!", "foreign!", "other@11"}))
       << "before anything that follows is applied";
   driver.reconnect();
-  EXPECT_EQ(evicted(driver.settle()), Keys{}) << "once";
+  EXPECT_EQ(evicted(driver.settle()), Keys{"other@11"}) << "what was not confirmed comes again";
 }
 
 TEST(SessionAhead, AreForgottenWithL1) {
@@ -421,6 +432,7 @@ TEST(SessionAhead, TooManyOfThemDropL1) {
   EXPECT_EQ(first(actions, Kind::kAskHistory).version, kVersionUnknown);
   driver.settle();
   driver.write(change_of({"k"}, 100'000));
+  driver.confirm();
   driver.reconnect();
   driver.settle();
   EXPECT_EQ(driver.session.epochs_warm(), 1U) << "and then all is well again";

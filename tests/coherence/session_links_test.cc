@@ -229,5 +229,48 @@ TEST(SessionLinks, WhereALostDataConnectionWasSaysNothingAboutWhereItWillBe) {
   EXPECT_FALSE(has(driver.run_for(10s), Kind::kRedialStream)) << "D is not up: no disagreement";
 }
 
+// Redis gives a master a new replication id, without a promotion, when its first replica attaches.
+// It names no former one. The same process goes on with the same data.
+TEST(SessionLinks, AMastersFirstReplicaCostsOneReconnectionAndNothingOfL1) {
+  Server renamed = kServer;
+  renamed.replication_id = "X2";
+  enum class First : std::uint8_t { kData, kStream, kStreamBeforeDataIsLeft };
+  for (const First first_up : {First::kData, First::kStream, First::kStreamBeforeDataIsLeft}) {
+    for (const bool has_sentinels : {false, true}) {
+      Driver driver{
+          {.lease = kLease, .stream_timeout = kStreamTimeout, .has_sentinels = has_sentinels}};
+      driver.connect_and_lease();
+      driver.write(change_of({"k"}, 10));
+      driver.confirm();
+      driver.world.history.push_back(change_of({"missed"}, 11));
+      driver.world.master = master_of("X2", {"a"});
+      driver.world.candidates = {{"a", replica_of("X2")}};
+      driver.world.sentinels = calm({"a"});
+      ASSERT_EQ(deeds(driver.run_for(kRound)), Kinds{Kind::kLeaveMaster});
+      EXPECT_EQ(driver.session.lease_until(), TimePoint{});
+      if (first_up != First::kStreamBeforeDataIsLeft) driver.data_down();
+      EXPECT_EQ(kinds(driver.stream_down()), Kinds{Kind::kBarFills});
+      driver.now += 1ms;
+      Actions all;
+      const auto note = [&all](const Actions& more) {
+        all.insert(all.end(), more.begin(), more.end());
+      };
+      if (first_up == First::kData) driver.data_up(renamed);
+      note(driver.stream_up(renamed));
+      note(driver.settle());
+      if (first_up == First::kStreamBeforeDataIsLeft) driver.data_down();
+      if (first_up != First::kData) note(driver.data_up(renamed));
+      note(driver.settle());
+      EXPECT_TRUE(driver.leased()) << driver.session.why_no_lease();
+      EXPECT_EQ(driver.session.witness_mode(), WitnessMode::kReplicas);
+      note(driver.run_for(10 * kStreamTimeout));
+      EXPECT_EQ(deeds(all), (Kinds{Kind::kBarFills, Kind::kEvict})) << "no drop, and no loop";
+      EXPECT_TRUE(driver.leased());
+      EXPECT_EQ(driver.session.epochs(), 2U);
+      EXPECT_EQ(driver.session.epochs_warm(), 1U);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tiercel::coherence

@@ -69,8 +69,9 @@ TEST(SessionMessages, OfAnUnknownVersionEvictHardAndSayNothingAboutTheHistory) {
   }
   EXPECT_EQ(evicted(driver.message(change_of({"a"}, 9))), Keys{"a@9"});
   driver.message(change_of({"a"}, kVersionUnknown));
+  driver.confirm();
   driver.reconnect();
-  EXPECT_EQ(driver.open(Kind::kAskHistory)->action.version, 9U);
+  EXPECT_EQ(driver.asked_from(), 9U);
 }
 
 TEST(SessionMessages, AVersionThatDoesNotRiseMeansTheHistoryWasReset) {
@@ -111,6 +112,7 @@ TEST(SessionMessages, AResetForgetsWhatWasAhead) {
   driver.session.note_fill("ahead", 200);
   driver.message(change_of({"b"}, 50));
   driver.world.history = {change_of({"b"}, 50), change_of({"c"}, 60)};
+  driver.confirm();
   driver.reconnect();
   EXPECT_EQ(evicted(driver.settle()), Keys{"c@60"}) << "L1 was dropped with what was ahead";
 }

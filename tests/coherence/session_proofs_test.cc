@@ -96,6 +96,64 @@ TEST(SessionProofs, ALateCandidateCountsFromWhenItWasAsked) {
   EXPECT_TRUE(driver.open(Kind::kAskCandidate, "b").has_value()) << "the next leaves at once";
 }
 
+TEST(SessionProofs, ALateCandidateIsBelievedWhateverWasThoughtMeanwhile) {
+  // Its silence was made up for by the Sentinels, who see it down; it was not, and is the master.
+  Driver driver = leased_driver(options_with(true));
+  driver.world.mute_candidates = {"b"};
+  driver.world.sentinels = calm_but_down("b", 3);
+  driver.tick_when_due();
+  driver.run_for(3 * kRound);
+  ASSERT_EQ(driver.session.witness_mode(), WitnessMode::kSentinels);
+  ASSERT_TRUE(driver.leased());
+  driver.candidate_said("b", promoted("X", "Y"));
+  EXPECT_EQ(driver.session.lease_until(), TimePoint{});
+}
+
+TEST(SessionProofs, ALateCandidateThatWasNoneMeanwhileIsNotHeard) {
+  for (const bool is_back : {false, true}) {
+    Driver driver = leased_driver(options_with(true));
+    driver.tick_when_due();
+    const std::uint64_t old = driver.open(Kind::kAskCandidate, "b")->action.token;
+    driver.forget(Kind::kAskCandidate, "b");
+    driver.data_said(master_of("X", {"a"}));
+    driver.world.sentinels = calm({"a"});
+    driver.world.master = master_of("X", {"a"});
+    driver.run_for(2 * kRound);
+    ASSERT_EQ(driver.session.candidates(), Keys{"a"});
+    if (is_back) {
+      driver.tick_when_due();
+      const Actions actions = driver.data_said(two_replicas().master);
+      EXPECT_EQ(first(actions, Kind::kAskCandidate).address, "b") << "that is another question";
+      EXPECT_GT(first(actions, Kind::kAskCandidate).token, old);
+    }
+    EXPECT_TRUE(driver.candidate_said("b", old, promoted("X", "Y")).empty());
+    driver.world.master = two_replicas().master;
+    driver.settle();
+    EXPECT_TRUE(driver.leased());
+    driver.run_for(kRound);
+    EXPECT_EQ(driver.session.witness_mode(), WitnessMode::kReplicas);
+  }
+}
+
+TEST(SessionProofs, ACandidateThatBecomesKnownBetweenRoundsIsAskedAtOnceAndOnce) {
+  Driver driver{options_with(false, WitnessMode::kReplicas)};
+  driver.connect();
+  driver.settle();
+  driver.tick_when_due();
+  driver.now += kRound / 2;
+  driver.world = two_replicas();
+  const Actions actions = driver.data_said(driver.world.master);
+  EXPECT_EQ(kinds(actions), (Kinds{Kind::kAskCandidate, Kind::kAskCandidate}));
+  EXPECT_FALSE(driver.leased());
+  driver.settle();
+  driver.run_for(kRound / 2 - 1ns);
+  EXPECT_FALSE(driver.open(Kind::kAskCandidate, "a").has_value()) << "once in a round";
+  // F is of the round's other questions, and its answer is there at once.
+  EXPECT_TRUE(driver.leased()) << driver.session.why_no_lease();
+  driver.now += 1ns;
+  EXPECT_TRUE(has(driver.tick_when_due(), Kind::kAskCandidate));
+}
+
 TEST(SessionProofs, ALateRoundOfTheSentinelsCountsFromWhenTheyWereAsked) {
   Driver driver{options_with(true)};
   driver.connect_and_lease();
@@ -287,6 +345,31 @@ TEST(SessionProofs, AMasterThatBecameAReplicaIsLeft) {
   EXPECT_EQ(kinds(driver.stream_down()), Kinds{Kind::kBarFills});
 }
 
+TEST(SessionProofs, AMasterThatBecameAReplicaIsLeftWhateverIsUnderWay) {
+  for (const bool is_late : {false, true}) {
+    for (const bool is_joining : {false, true}) {
+      Driver driver = leased_driver(options_with(false));
+      if (is_joining) {
+        driver.reconnect();
+        driver.world.mute = {Kind::kAskMaster, Kind::kAskHistory};
+      } else {
+        driver.world.mute = {Kind::kAskMaster};
+        driver.tick_when_due();
+      }
+      driver.settle();
+      if (is_late) driver.run_for(3 * kRound);
+      const Actions actions = driver.data_said(replica_of(is_late ? "Y" : "X"));
+      ASSERT_EQ(kinds(actions), Kinds{Kind::kLeaveMaster}) << "no other question leaves, either";
+      // What comes before the links are closed changes nothing.
+      driver.world.mute = {};
+      EXPECT_TRUE(driver.settle().empty());
+      EXPECT_EQ(driver.session.next_tick(), std::nullopt);
+      EXPECT_EQ(driver.session.lease_until(), TimePoint{});
+      EXPECT_FALSE(driver.session.fills_allowed());
+    }
+  }
+}
+
 TEST(SessionProofs, AStreamThatIsRedialledAlreadyIsNotLeftOnceMore) {
   Driver driver = leased_driver(options_with(false));
   driver.world.mute = {Kind::kSendPing};
@@ -366,7 +449,7 @@ TEST(SessionForeign, EachNewEpochDropsL1) {
   driver.write(change_of({"k"}, 10));
   driver.stream_down();
   EXPECT_EQ(deeds(driver.stream_up()), (Kinds{Kind::kBarFills, Kind::kDropAll}));
-  EXPECT_EQ(driver.open(Kind::kAskHistory)->action.version, kVersionUnknown);
+  EXPECT_EQ(driver.asked_from(), kVersionUnknown);
   driver.settle();
   EXPECT_TRUE(driver.leased());
   EXPECT_EQ(driver.session.epochs_warm(), 0U);

@@ -162,6 +162,29 @@ TEST(SessionPings, LeaveEveryFifthOfTheLease) {
   }
 }
 
+// With a long lease, too, a master that becomes a replica is noticed soon.
+TEST(SessionPings, LeaveEverySecondAtLeast) {
+  struct Case {
+    Duration lease;
+    Duration round;
+  };
+  for (const auto& [lease, round] : {Case{4s, 800ms}, Case{5s, 1s}, Case{10s, 1s}, Case{60s, 1s}}) {
+    Driver driver{{.lease = lease, .stream_timeout = lease}};
+    driver.connect_and_lease();
+    driver.world.mute = {Kind::kSendPing, Kind::kAskMaster};
+    TimePoint last = driver.now - 1ms;
+    EXPECT_EQ(driver.session.next_tick(), last + round);
+    driver.tick_when_due();
+    // What is answered later than that is asked again at once, what is answered sooner is not.
+    driver.now += round - 1ns;
+    EXPECT_FALSE(has(driver.data_said(driver.world.master), Kind::kAskMaster));
+    EXPECT_FALSE(has(driver.pong(), Kind::kSendPing));
+    driver.tick_when_due();
+    driver.now += round;
+    EXPECT_TRUE(has(driver.data_said(driver.world.master), Kind::kAskMaster));
+  }
+}
+
 TEST(SessionPings, OneIsOutstandingAtATime) {
   Driver driver;  // Which checks it.
   driver.world.mute = {Kind::kSendPing};
