@@ -46,6 +46,7 @@ void Cache::Core::drop_l1() {
   fills_.mark_all();
   l1_->clear();
   counters_.l1_drops.fetch_add(1, std::memory_order_relaxed);
+  if (!is_local()) tell_lease();  // What emptied L1 may have emptied Redis.
 }
 
 void Cache::Core::evict(std::string_view key, coherence::Version version) {

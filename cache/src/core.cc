@@ -264,9 +264,13 @@ void Cache::Core::sweep_l1() {
   loop_->run_after(kSweepL1Every, [this] { sweep_l1(); });
 }
 
+void Cache::Core::tell_lease() {
+  register_lease(now() + kReplayTimeout, [](const Result<std::chrono::milliseconds>&) {});
+}
+
 void Cache::Core::keep_lease_registered() {
   loop_->run_after(kRegisterLeaseEvery, [this] {
-    register_lease(now() + kReplayTimeout, [](const Result<std::chrono::milliseconds>&) {});
+    tell_lease();
     keep_lease_registered();
   });
 }

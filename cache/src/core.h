@@ -88,8 +88,8 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   static constexpr std::uint32_t kReplicasMax = 64;
   static constexpr std::chrono::milliseconds kReplayTimeout{5000};
   static constexpr std::chrono::milliseconds kReplayAgainAfter{100};
-  // Redis forgets an instance's Δ after this; each epoch that begins cold tells it anew, and so do
-  // each fence and a timer.
+  // Redis forgets an instance's Δ after this; each epoch tells it anew, and so do each fence, each
+  // drop of L1 and a timer.
   static constexpr std::chrono::milliseconds kLeaseRegistryLife = std::chrono::hours{24};
   static constexpr std::chrono::milliseconds kRegisterLeaseEvery = std::chrono::hours{1};
 
@@ -119,6 +119,7 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   void turn_all_away();
   void start_sweeping();  // L1, of what has expired. Any thread.
   void sweep_l1();        // Loop thread.
+  void tell_lease();
   void keep_lease_registered();
   void start_expiring();  // Waiters that are overdue. Any thread, after reads_waiting was raised.
   void expire_waiters();  // Loop thread.

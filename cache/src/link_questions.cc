@@ -90,11 +90,21 @@ void LinkDriver::watch_candidates() {
 
 void LinkDriver::ask_history(std::uint64_t token, coherence::Version from, std::size_t count) {
   if (from == coherence::kVersionUnknown) return ask_baseline(token);
+  // A failover may have lost it.
+  const auto is_lease_registered = std::make_shared<bool>(false);
+  host_.register_lease(answer_by(),
+                       [is_lease_registered](const Result<std::chrono::milliseconds>& longest) {
+                         *is_lease_registered = static_cast<bool>(longest);
+                       });
   client_->submit(l2::Command{l2::Retry::kSafe,
                               {"XRANGE", names_.history_key(), coherence::to_stream_id(from), "+",
                                "COUNT", std::to_string(count)}},
-                  answer_by(), [this, token, count](Result<l2::Reply> reply) {
-                    history_answered(token, count, std::move(reply));
+                  answer_by(), [this, token, count, is_lease_registered](Result<l2::Reply> reply) {
+                    if (*is_lease_registered) {
+                      return history_answered(token, count, std::move(reply));
+                    }
+                    session_.history_silent(token, clock_.now(), actions_);
+                    settle();
                   });
 }
 

@@ -11,7 +11,8 @@
 //   every question and every time of an answer belongs to the present stream_: an answer of an
 //   earlier epoch finds no question;
 //   L1 reflects the history up to position_, and what of it is newer is in ahead_. Where position_
-//   is unknown, L1 is empty or all of it is in ahead_, or an epoch will begin cold.
+//   is unknown, L1 is empty or all of it is in ahead_, or an epoch will begin cold. What came in
+//   since the master was last asked is in ahead_ whatever its version.
 
 namespace tiercel::coherence {
 namespace {
@@ -92,6 +93,10 @@ void Session::stream_down(TimePoint, Actions& actions) {
 }
 
 void Session::data_up(const Server& server, TimePoint now, Actions& actions) {
+  if (data_ && !data_->same_as(server)) {
+    // What was read there may still be on its way into L1.
+    actions.push_back(action(Action::Kind::kBarFills));
+  }
   data_ = server;
   data_is_up_ = true;
   master_question_.reset();
@@ -143,7 +148,11 @@ void Session::send_ping(TimePoint now, Actions& actions) {
 void Session::ask_master(TimePoint now, Actions& actions) {
   if (master_question_ || !links_agree() || !data_is_up_) return;
   master_question_ = ask(now);
-  asked_at_position_ = joining_ == Joining::kJoined ? position_ : Position{};
+  asked_at_position_ = {};
+  if (joining_ == Joining::kJoined) {
+    asked_at_position_ = position_;
+    ahead_.asked();
+  }
   actions.push_back(action(Action::Kind::kAskMaster, master_question_->token));
 }
 
@@ -153,8 +162,10 @@ void Session::begin_round(TimePoint now, Actions& actions) {
   next_round_at_ = now + round_length();
   if (!ping_) send_ping(now, actions);
   for (auto& [address, question] : candidate_questions_) {
-    // It had a round's time. A late answer still counts.
-    if (question.outstanding) witness_.candidate_silent(address, now);
+    // A late answer still counts.
+    if (question.outstanding && took_a_round(*question.outstanding, now)) {
+      witness_.candidate_silent(address, now);
+    }
   }
   ask_master(now, actions);
   ask_what_is_open(now, actions);
@@ -208,7 +219,7 @@ void Session::data_said(std::uint64_t token, const ReplicationState& said, TimeP
                                  : "the master has become a replica",
                   actions);
   }
-  master_at_ = question->sent_at;
+  if (question->token > heard_history_at_token_) master_at_ = question->sent_at;
   if (asked_at_position_.version != kVersionUnknown) {
     confirmed_ = asked_at_position_;
     ahead_.reached(confirmed_.version);
@@ -265,6 +276,11 @@ void Session::tick(TimePoint now, Actions& actions) {
   if (links_disagree()) {
     if (!disagree_since_) disagree_since_ = now;
     if (now >= *disagree_since_ + options_.stream_timeout) {
+      if (stream_->run_id == data_->run_id) {
+        return redial(Action::Kind::kLeaveMaster,
+                      "the server's replication id has changed between the dials of the two links",
+                      actions);
+      }
       return redial(Action::Kind::kRedialStream,
                     "the stream is on another server than the data connection", actions);
     }
@@ -343,6 +359,9 @@ void Session::ask_history(TimePoint now, Actions& actions) {
 
 void Session::history_said(std::uint64_t token, HistoryPage page, TimePoint now, Actions& actions) {
   if (!take(history_question_, token) || !stream_ || is_redialling_) return;
+  // It is this branch's if the server, asked after it, is still its master.
+  heard_history_at_token_ = last_token_;
+  master_at_.reset();
   if (joining_ == Joining::kCold) {
     if (!page.entries.empty()) position_ = position_of(page.entries.back());
     return join(now, actions);
@@ -397,7 +416,7 @@ void Session::drop_all(std::string reason, Actions& actions) {
 }
 
 void Session::note_fill(std::string_view key, Version version) {
-  if (version == kVersionUnknown || version > confirmed_.version) ahead_.add(key, version);
+  ahead_.add(key, version);
 }
 
 // --- changes

@@ -77,9 +77,10 @@ Witness::Answer Witness::judge(const Candidate& candidate, const ReplicationStat
   }
   if (!said.is_master) return candidate.has_followed ? Answer::kLost : Answer::kElsewhere;
   if (said.former_replication_id == replication_id_) return Answer::kDeposesUs;
-  // The master before ours: it may be listed as a replica long before it is one.
+  // The master before ours: it may be listed as a replica long before it is one. What it takes is
+  // lost, unless the Sentinels choose it again: it goes on with the branch and the id that it has.
   if (!former_replication_id_.empty() && said.replication_id == former_replication_id_) {
-    return Answer::kElsewhere;
+    return has_sentinels_ ? Answer::kRival : Answer::kElsewhere;
   }
   return candidate.has_followed ? Answer::kDeposesUs : Answer::kRival;
 }

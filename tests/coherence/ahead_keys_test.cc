@@ -25,6 +25,7 @@ TEST(AheadKeys, BeginEmpty) {
   EXPECT_EQ(ahead.size(), 0U);
   EXPECT_FALSE(ahead.has_overflowed());
   EXPECT_TRUE(ahead.take().empty());
+  ahead.asked();
   ahead.reached(100);
   EXPECT_TRUE(ahead.take().empty());
 }
@@ -36,8 +37,10 @@ TEST(AheadKeys, AreThoseThatTheStreamHasNotReached) {
   ahead.add("b", 20);
   ahead.add("b2", 20);
   EXPECT_EQ(ahead.size(), 4U);
+  ahead.asked();
   ahead.reached(9);
   EXPECT_EQ(ahead.size(), 4U);
+  ahead.asked();
   ahead.reached(20);
   EXPECT_EQ(ahead.size(), 1U) << "a message of that very version vouches for them";
   EXPECT_EQ(taken(ahead), Keys{"c"});
@@ -56,6 +59,7 @@ TEST(AheadKeys, OfUnknownVersionNobodyVouchesFor) {
   AheadKeys ahead;
   ahead.add("u", kVersionUnknown);
   ahead.add("u", kVersionUnknown);
+  ahead.asked();
   ahead.reached(~Version{0});
   EXPECT_EQ(taken(ahead), Keys{"u"});
 }
@@ -64,8 +68,37 @@ TEST(AheadKeys, AKeyStaysAheadUntilItsNewestVersionIsReached) {
   AheadKeys ahead;
   ahead.add("a", 10);
   ahead.add("a", 20);
+  ahead.asked();
   ahead.reached(15);
   EXPECT_EQ(taken(ahead), Keys{"a"});
+}
+
+// The answer may have been given before the value was read, elsewhere.
+TEST(AheadKeys, AnAnswerVouchesOnlyForWhatWasThereWhenItWasAskedFor) {
+  AheadKeys ahead;
+  ahead.add("before", 5);
+  ahead.asked();
+  ahead.add("after", 5);
+  ahead.reached(10);
+  EXPECT_EQ(taken(ahead), Keys{"after"});
+  ahead.add("old", 5);  // Older than what the stream has reached.
+  ahead.asked();
+  EXPECT_EQ(ahead.size(), 1U) << "no answer yet";
+  ahead.asked();  // The first was not answered.
+  ahead.add("later", 5);
+  ahead.reached(10);
+  EXPECT_EQ(taken(ahead), Keys{"later"});
+}
+
+TEST(AheadKeys, AnOverflowAfterTheQuestionIsNotPassedByItsAnswer) {
+  AheadKeys ahead;
+  ahead.asked();
+  for (std::size_t i = 0; i <= AheadKeys::kKeysMax; ++i) ahead.add("k" + std::to_string(i), 5);
+  ahead.reached(10);
+  EXPECT_TRUE(ahead.has_overflowed());
+  ahead.asked();
+  ahead.reached(10);
+  EXPECT_FALSE(ahead.has_overflowed());
 }
 
 TEST(AheadKeys, AreClearedWithL1) {
@@ -89,6 +122,7 @@ TEST(AheadKeys, AreRememberedUpToTheirLimit) {
   fill(ahead, AheadKeys::kKeysMax);
   EXPECT_FALSE(ahead.has_overflowed());
   EXPECT_EQ(ahead.size(), AheadKeys::kKeysMax);
+  ahead.asked();
   ahead.reached(1);
   ahead.add("one more", 1'000'000);
   EXPECT_FALSE(ahead.has_overflowed()) << "there was room again";
@@ -125,10 +159,13 @@ TEST(AheadKeys, AnOverflowOutlivesTheStreamsProgress) {
   AheadKeys ahead;
   fill(ahead, AheadKeys::kKeysMax);
   ahead.add("lost", 1'000'000);
+  ahead.asked();
   ahead.reached(AheadKeys::kKeysMax);
   EXPECT_TRUE(ahead.has_overflowed());
+  ahead.asked();
   ahead.reached(999'999);
   EXPECT_TRUE(ahead.has_overflowed());
+  ahead.asked();
   ahead.reached(1'000'000);
   EXPECT_FALSE(ahead.has_overflowed()) << "none that was not remembered is ahead any more";
   ahead.add("after", 1'000'001);
@@ -140,8 +177,10 @@ TEST(AheadKeys, AnOverflowWaitsForTheNewestOfThoseThatWereRememberedToo) {
   ahead.add("newest", 2'000'000);
   fill(ahead, AheadKeys::kKeysMax - 1);
   ahead.add("one more", 1'000'000);
+  ahead.asked();
   ahead.reached(1'000'000);
   EXPECT_TRUE(ahead.has_overflowed());
+  ahead.asked();
   ahead.reached(2'000'000);
   EXPECT_FALSE(ahead.has_overflowed());
 }
@@ -151,8 +190,10 @@ TEST(AheadKeys, AnOverflowWaitsForWhatComesWhileItLasts) {
   fill(ahead, AheadKeys::kKeysMax + 1);
   ahead.add("later", 3'000'000);
   ahead.add("sooner", 2'000'000);
+  ahead.asked();
   ahead.reached(2'999'999);
   EXPECT_TRUE(ahead.has_overflowed());
+  ahead.asked();
   ahead.reached(3'000'000);
   EXPECT_FALSE(ahead.has_overflowed());
 }
@@ -165,6 +206,7 @@ TEST(AheadKeys, AnOverflowWithAnUnversionedOneDoesNotPass) {
     fill(ahead, AheadKeys::kKeysMax - (which == 0 ? 1 : 0));
     ahead.add("one more", which == 1 ? kVersionUnknown : 1'000'000);
     if (which == 2) ahead.add("u", kVersionUnknown);
+    ahead.asked();
     ahead.reached(1'000'000'000);
     EXPECT_TRUE(ahead.has_overflowed()) << which;
     ahead.clear();

@@ -1,5 +1,4 @@
-// Where the Session does not keep what docs/design/coherence.md promises. Each of these tests
-// fails, so they are disabled; --gtest_also_run_disabled_tests shows them.
+// Stories in which the Session once did not keep what docs/design/coherence.md promises.
 
 #include <gtest/gtest.h>
 
@@ -30,7 +29,7 @@ Driver at_ten() {
 // all of X: the write of version 10, whose message was applied long ago, is on it, and is not in
 // L1. It is not among the keys ahead, since 5 is before what is confirmed, so the stale value stays
 // until its TTL.
-TEST(SessionGaps, DISABLED_AFillFromAServerThatHadGoneOverDoesNotOutliveTheEpoch) {
+TEST(SessionGaps, AFillFromAServerThatHadGoneOverDoesNotOutliveTheEpoch) {
   Driver driver = at_ten();
   driver.session.note_fill("k", 5);
   driver.tick_when_due();
@@ -46,7 +45,7 @@ TEST(SessionGaps, DISABLED_AFillFromAServerThatHadGoneOverDoesNotOutliveTheEpoch
 // the history is read from it. What was written on X while S was down, 11, is in neither. S's ping
 // and the master's word are from before, so the lease is granted until that word + Δ, though the
 // write 11 was acknowledged before.
-TEST(SessionGaps, DISABLED_TheLeaseRestsOnAMasterThatWasAskedAfterTheHistoryWasRead) {
+TEST(SessionGaps, TheLeaseRestsOnAMasterThatWasAskedAfterTheHistoryWasRead) {
   Driver driver = at_ten();
   driver.stream_down();
   driver.now += 10ms;
@@ -66,7 +65,7 @@ TEST(SessionGaps, DISABLED_TheLeaseRestsOnAMasterThatWasAskedAfterTheHistoryWasR
 // D is on the other server for a moment, S stays. What was read there has not landed yet when D is
 // back (its tags are asked of Redis first, cache/src/reads.cc): fills_allowed() is true again and
 // nothing bars it.
-TEST(SessionGaps, DISABLED_WhatWasReadOnAnotherServerIsBarredWhenTheDataConnectionIsBack) {
+TEST(SessionGaps, WhatWasReadOnAnotherServerIsBarredWhenTheDataConnectionIsBack) {
   Driver driver = at_ten();
   Actions all = driver.data_up(kOther);
   driver.data_down();
@@ -78,7 +77,7 @@ TEST(SessionGaps, DISABLED_WhatWasReadOnAnotherServerIsBarredWhenTheDataConnecti
 // The master's replication id changes (its first replica attaches; it is demoted and promoted
 // again) while S is down. S learns the new one; D has the old one, and is never asked. Redialling S
 // again and again does not help: D is what must be left.
-TEST(SessionGaps, DISABLED_ADataConnectionThatKnowsAnOldIdIsLeft) {
+TEST(SessionGaps, ADataConnectionThatKnowsAnOldIdIsLeft) {
   Driver driver = at_ten();
   Server renamed = kServer;
   renamed.replication_id = "X2";

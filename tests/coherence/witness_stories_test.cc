@@ -130,7 +130,9 @@ TEST(WitnessStory, OnTheNewMasterTheOldOneIsNoDanger) {
   witness.candidate_said("b", replica_of("Y"), at(5000));
   EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, std::nullopt) << "m has not been heard";
   witness.candidate_said("m", master_of("X"), at(5000));  // The zombie still thinks so.
-  EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(5000));
+  EXPECT_EQ(witness.proof(kAnyMode).at, at(5000));
+  EXPECT_EQ(witness.proof(kAnyMode).mode, WitnessMode::kSentinels);
+  EXPECT_FALSE(witness.proof(kAnyMode).is_deposed);
   witness.candidate_said("m", replica_of("Y"), at(6000));  // Sentinel put it under a.
   EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(5000));
   EXPECT_FALSE(witness.proof(kAnyMode).is_deposed);

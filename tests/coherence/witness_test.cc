@@ -233,12 +233,30 @@ TEST(Witness, AReplicaOfAnotherBranchThatNeverFollowedOursIsGood) {
   }
 }
 
-TEST(Witness, TheMasterBeforeOursIsGood) {
+TEST(Witness, TheMasterBeforeOursIsGoodOnceItIsAReplica) {
+  Witness witness{true};
+  witness.follow("X");
+  witness.master_said(promoted("V", "X", {"a", "old"}), at(0));
+  witness.sentinels_said(calm({"a", "old"}), at(3));
+  witness.candidate_said("a", replica_of("X"), at(10));
+  witness.candidate_said("old", master_of("V"), at(5));
+  EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, std::nullopt)
+      << "the Sentinels may choose it again";
+  EXPECT_FALSE(witness.proof(kAnyMode).is_deposed);
+  EXPECT_TRUE(witness.needs_sentinels());
+  EXPECT_EQ(witness.proof(kAnyMode).at, at(3)) << "and say that they have not";
+  EXPECT_EQ(witness.proof(kAnyMode).mode, WitnessMode::kSentinels);
+  witness.sentinels_said(alarmed({"a", "old"}), at(6));
+  EXPECT_EQ(witness.proof(kAnyMode).at, std::nullopt);
+  witness.candidate_said("old", replica_of("X"), at(7));
+  EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(7));
+}
+
+TEST(Witness, WithoutSentinelsTheMasterBeforeOursIsGood) {
   for (const bool is_still_a_master : {true, false}) {
-    Witness witness{true};
+    Witness witness{false};
     witness.follow("X");
     witness.master_said(promoted("V", "X", {"a", "old"}), at(0));
-    witness.sentinels_said(calm({"a", "old"}), at(0));
     witness.candidate_said("a", replica_of("X"), at(10));
     witness.candidate_said("old", is_still_a_master ? master_of("V") : replica_of("X"), at(5));
     EXPECT_EQ(witness.proof(WitnessMode::kReplicas).at, at(5)) << "what it takes is lost";

@@ -28,8 +28,9 @@
 // Joining. A new epoch bars every fill under way, and L1 does not answer until it has joined the
 // history: S is subscribed first, then D is asked for what the history holds from the last message
 // on that was processed. If that entry is still there, with the same origin and nonce, the server
-// shares our past: what follows is applied, and L1 stays warm, but for the keys that are ahead of
-// the stream (an own write, or a fill, whose message had not come): they may be of a lost branch.
+// shares our past: what follows is applied, and L1 stays warm, but for the keys that are ahead
+// (ahead_keys.h): they may be of a lost branch. The lease waits for the master to say, after that,
+// that it is the master of the branch still.
 // If it is not there, all of L1 goes, in O(1). Versions of different branches are never compared.
 //
 // Messages. On one stream versions rise. One that does not means that the history was reset
@@ -282,6 +283,8 @@ class Session {
   std::optional<TimePoint> pong_at_;
   std::optional<TimePoint> master_at_;
   Joining joining_ = Joining::kUnknown;
+  // Answers of the master to questions up to this one may be of before the history was read.
+  std::uint64_t heard_history_at_token_ = 0;
   TimePoint history_again_at_{};  // After a question that was not answered.
   Position live_;                 // The newest message of this stream.
   // Messages that the last page held already may still come, until a ping that was sent after it

@@ -18,16 +18,18 @@
 // What a candidate may answer, X being the replication id of our branch:
 //   itself        a master with id X: our own server, under the name that a Sentinel still has.
 //   follows       a replica, its replication id is X. Good: it has not been promoted.
-//   elsewhere     never seen to follow X: a replica of another branch, or the master before ours
-//                 (its id is our former one). Good: it does not take writes, or they are lost.
+//   elsewhere     never seen to follow X: a replica of another branch; or, without Sentinels, the
+//                 master before ours (its id is our former one). Good: it does not take writes, or
+//                 they are lost.
 //   deposes us    a master that was promoted from X (its former id is X), or one that followed X.
 //                 We are on the old master. There is no proof of any kind while that is its last
 //                 word, unless the Sentinels vouch for our master and see it down.
 //   lost          a replica that has left X for another branch. Not good: by itself it proves
 //                 nothing, and what else there is has to do. Likewise no answer, and that of a
 //                 replica that knows neither X nor its master yet: it was restarted.
-//   rival         any other master: restarted, or promoted from the branch before ours beside us.
-//                 Which of the two counts only the Sentinels can say. Not good.
+//   rival         any other master: restarted, or promoted from the branch before ours beside us,
+//                 or the one before ours, which the Sentinels may choose again before they have
+//                 made a replica of it. Which of the two counts only they can say. Not good.
 //
 // The proofs, strongest first; the newest one counts, and of two as new the stronger. WitnessMode
 // names the one that a lease rests on:
