@@ -363,6 +363,7 @@ TEST(SessionProofs, AMasterThatBecameAReplicaIsLeftWhateverIsUnderWay) {
       // What comes before the links are closed changes nothing.
       driver.world.mute = {};
       EXPECT_TRUE(driver.settle().empty());
+      EXPECT_TRUE(driver.data_up().empty());
       EXPECT_EQ(driver.session.next_tick(), std::nullopt);
       EXPECT_EQ(driver.session.lease_until(), TimePoint{});
       EXPECT_FALSE(driver.session.fills_allowed());
