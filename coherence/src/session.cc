@@ -415,9 +415,7 @@ void Session::drop_all(std::string reason, Actions& actions) {
   actions.push_back({.kind = Action::Kind::kDropAll, .reason = std::move(reason)});
 }
 
-void Session::note_fill(std::string_view key, Version version) {
-  ahead_.add(key, version);
-}
+void Session::note_fill(std::string_view key, Version version) { ahead_.add(key, version); }
 
 // --- changes
 

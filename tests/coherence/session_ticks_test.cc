@@ -134,7 +134,7 @@ TEST(SessionTicks, InHealthTheyAreTheRoundsAndNoMore) {
   Count count = clockwork.connect_and_run_for(10s);
   for (const Kind kind : {Kind::kSendPing, Kind::kAskMaster}) {
     EXPECT_GE(count.asked[kind], 99);
-    EXPECT_LE(count.asked[kind], 101);
+    EXPECT_LE(count.asked[kind], kind == Kind::kAskMaster ? 102 : 101) << "once after the history";
   }
   EXPECT_GE(count.asked[Kind::kAskCandidate], 2 * 99);
   EXPECT_LE(count.asked[Kind::kAskCandidate], 2 * 101);

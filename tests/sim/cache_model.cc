@@ -257,6 +257,7 @@ void CacheModel::ask_history(const Action& action) {
           if (!session_.awaits_history(token)) return;
           coherence::TagBaseline baseline{.base = reply.base};
           for (std::size_t tag = 0; tag < kTagSlots; ++tag) {
+            if (reply.tags[tag] == kVersionUnknown) continue;  // Never invalidated.
             baseline.slots.emplace_back(static_cast<coherence::TagSlot>(tag), reply.tags[tag]);
           }
           tags_.join(baseline);

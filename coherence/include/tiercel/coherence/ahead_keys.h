@@ -48,8 +48,8 @@ class AheadKeys {
 
  private:
   std::vector<std::pair<Version, std::string>> added_;  // Since the master was asked last.
-  std::vector<std::string> asked_;  // Before; the stream has reached them.
-  std::multimap<Version, std::string> by_version_;  // Before; it has not.
+  std::vector<std::string> asked_;                      // Before; the stream has reached them.
+  std::multimap<Version, std::string> by_version_;      // Before; it has not.
   std::set<std::string, std::less<>> unversioned_;
   Version reached_ = kVersionUnknown;
   Version forgotten_max_ = kVersionUnknown;  // Of those that were not remembered; unknown: none.
