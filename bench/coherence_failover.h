@@ -1,0 +1,39 @@
+#pragma once
+
+// After the master is killed, when does L1 answer again, and how much of it is still there? A
+// master, two replicas and three Sentinels, set up anew for each round; instances whose L1s hold
+// the same entries; each instance also writes, other keys; then SIGKILL.
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "tiercel/base/clock.h"
+#include "tiercel/base/result.h"
+
+namespace tiercel::bench {
+
+struct FailoverSettings {
+  std::size_t instances = 4;
+  std::uint32_t entries = 10'000;
+  double writes_per_second = 50;  // Of each instance.
+  std::chrono::milliseconds down_after{1000};
+  std::chrono::milliseconds failover_timeout{10'000};
+  // False: Sentinel's own periods. True: shorter ones (SENTINEL DEBUG), as tests use.
+  bool fast_sentinels = false;
+};
+
+struct FailoverResult {
+  struct Instance {
+    Duration first_hit{0};    // From the kill to the first L1 hit under a lease of the new master.
+    double warm_percent = 0;  // Of the entries in L1 before: those in L1 then.
+  };
+  std::vector<Instance> instances;
+  std::uint64_t writes_acknowledged = 0;
+  std::uint64_t writes_lost = 0;  // Of these, those that the new master's history does not have.
+};
+
+// One round. Errors: what could not be opened; kInternal when an L1 does not answer again.
+Result<FailoverResult> run_failover(const FailoverSettings& settings);
+
+}  // namespace tiercel::bench
