@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
@@ -127,12 +128,17 @@ class Arena {
     return {};
   }
 
-  // Microseconds of server CPU for each.
-  Result<double> measure(const BeginWrite& write, std::uint32_t writes, std::size_t in_flight) {
+  struct Cost {
+    double microseconds = 0;  // Of server CPU for each write.
+    double batch = 0;
+  };
+  Result<Cost> measure(const BeginWrite& write, std::uint32_t writes, std::size_t in_flight) {
+    const std::uint64_t reads_before = reads_processed();
     const Duration before = cpu_time_of(server_->pid());
     if (auto done = Pipelined{write, writes}.run(in_flight); !done) return done.error();
     const Duration used = cpu_time_of(server_->pid()) - before;
-    return 1e6 * in_seconds(used) / writes;
+    const auto reads = static_cast<double>(reads_processed() - reads_before);
+    return Cost{.microseconds = 1e6 * in_seconds(used) / writes, .batch = writes / reads};
   }
 
   void plain_set(std::uint32_t key, Done done) {
@@ -153,6 +159,14 @@ class Arena {
   void unversioned_set(std::uint32_t key, Done done) { set_by(unversioned_, key, std::move(done)); }
 
  private:
+  // How often the server has read from a socket.
+  [[nodiscard]] std::uint64_t reads_processed() {
+    constexpr std::string_view kName = "total_reads_processed:";
+    const std::string text = server_->command({"INFO", "stats"});
+    const std::size_t at = text.find(kName);
+    return at == std::string::npos ? 0 : std::strtoull(&text[at + kName.size()], nullptr, 10);
+  }
+
   // Namespaces of their own, so that nobody else listens.
   struct Fleet {
     std::string name_space;
@@ -250,7 +264,8 @@ Result<std::vector<CostRow>> run_cost(const CostSettings& settings) {
       const std::uint32_t writes = row->in_flight == 1 ? settings.writes / 10 : settings.writes;
       const auto cost = arena.measure(contestants[row->name], writes, row->in_flight);
       if (!cost) return cost.error();
-      row->microseconds.push_back(*cost);
+      row->microseconds.push_back(cost->microseconds);
+      row->batches.push_back(cost->batch);
     }
   }
   for (CostRow& row : rows) {

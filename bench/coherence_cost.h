@@ -28,6 +28,8 @@ struct CostRow {
   std::size_t listeners = 0;
   std::vector<double> microseconds{};  // Server CPU a write, in each round,
   std::vector<double> ratios{};        // over that of "SET PX" with as many in flight.
+  // Writes for each time that the server read from a socket: what "so many in flight" came to.
+  std::vector<double> batches{};
 };
 
 // "SET PX", "set" (Cache::set_async; its own subscription is there, too), "set, no history", and

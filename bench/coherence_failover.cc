@@ -23,9 +23,15 @@ constexpr std::size_t kValueBytes = 100;
 constexpr std::size_t kBatch = 500;  // Keys of one get_many.
 constexpr Duration kSteady = 1s;     // Of writing before the kill, and after L1 has come back.
 constexpr Duration kLook = 1ms;
+constexpr auto kShortTimeout = 3s;
+constexpr auto kStockTimeout = 10s;
 constexpr Duration kBackMax = 60s;
 
 TimePoint now() { return Clock::system().now(); }
+
+bool is_short(const FailoverSettings& settings) {
+  return settings.periods == FailoverSettings::Periods::kShort;
+}
 
 struct Acknowledged {
   std::uint64_t version;
@@ -36,9 +42,10 @@ class Round {
  public:
   explicit Round(const FailoverSettings& settings)
       : settings_(settings),
-        servers_(testing::SentinelSetup::start({.down_after = settings.down_after,
-                                                .failover_timeout = settings.failover_timeout,
-                                                .fast_periods = settings.fast_sentinels})),
+        servers_(testing::SentinelSetup::start(
+            {.down_after = settings.down_after,
+             .failover_timeout = is_short(settings) ? kShortTimeout : kStockTimeout,
+             .fast_periods = is_short(settings)})),
         keys_(key_names(settings.entries)) {}
 
   Result<FailoverResult> run() {
