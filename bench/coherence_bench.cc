@@ -157,10 +157,13 @@ Result<void> measure_cost(const Settings& settings, Figures& figures) {
     fmt::print("{:<16} {:>9} {:>9} {:>8.2f} {:>7.2f} {:>13} {:>7.1f}\n", row.name, row.in_flight,
                row.listeners, median(row.microseconds), median(row.ratios),
                fmt::format("{:.2f}-{:.2f}", least, most), median(row.batches));
-    if (row.in_flight != in_flight || row.listeners != 0) continue;
-    if (row.name == "set") figures.emplace_back("write_cost_vs_set", median(row.ratios));
-    if (row.name == "set, no history") {
-      figures.emplace_back("write_cost_no_history_vs_set", median(row.ratios));
+    if (row.listeners != 0) continue;
+    const std::string which =
+        row.in_flight == in_flight ? "" : fmt::format("_{}_in_flight", row.in_flight);
+    if (row.name == "set") {
+      figures.emplace_back("write_cost_vs_set" + which, median(row.ratios));
+    } else if (row.name == "set, no history") {
+      figures.emplace_back("write_cost_no_history_vs_set" + which, median(row.ratios));
     }
   }
   fmt::print("\n");
@@ -172,6 +175,7 @@ Result<void> measure_cost(const Settings& settings, Figures& figures) {
 
 struct Failovers {
   std::vector<double> hits{};
+  std::vector<double> after_promotion{};
   std::vector<double> warm{};  // Of the rounds that lost nothing.
 };
 
@@ -183,13 +187,15 @@ Result<void> print_failover(std::uint32_t round, const FailoverSettings& setting
   std::string kept;
   for (const auto& instance : result->instances) {
     failovers.hits.push_back(in_seconds(instance.first_hit));
+    failovers.after_promotion.push_back(in_seconds(instance.first_hit - result->promoted));
     if (result->writes_lost == 0) failovers.warm.push_back(instance.warm_percent);
     times += fmt::format(" {:.3f}", in_seconds(instance.first_hit));
     kept += fmt::format(" {:.1f}", instance.warm_percent);
   }
   const bool is_short = settings.periods == FailoverSettings::Periods::kShort;
-  fmt::print("{:>5} {:<10}{:>26}{:>26} {:>7} {:>5}\n", round, is_short ? "short" : "their own",
-             times, kept, result->writes_acknowledged, result->writes_lost);
+  fmt::print("{:>5} {:<10}{:>9.3f} {:>24}{:>25} {:>7} {:>5}\n", round,
+             is_short ? "short" : "their own", in_seconds(result->promoted), times, kept,
+             result->writes_acknowledged, result->writes_lost);
   std::fflush(stdout);
   return {};
 }
@@ -199,9 +205,9 @@ Result<void> measure_failover(const Settings& settings, Figures& figures) {
   fmt::print(
       "failover: {} instances with {} entries in L1 each, {:.0f} writes/s each, down-after {} "
       "ms\n\n"
-      "{:>5} {:<10}{:>26}{:>26} {:>7} {:>5}\n",
+      "{:>5} {:<10}{:>9} {:>24}{:>25} {:>7} {:>5}\n",
       row.instances, row.entries, row.writes_per_second, row.down_after.count(), "round",
-      "Sentinels", "L1 answers after, s", "entries kept, %", "writes", "lost");
+      "Sentinels", "master s", "L1 answers after, s", "entries kept, %", "writes", "lost");
   Failovers with_short;
   Failovers with_their_own;
   for (std::uint32_t i = 0; i < std::max(settings.failovers, settings.stock_failovers); ++i) {
@@ -225,6 +231,7 @@ Result<void> measure_failover(const Settings& settings, Figures& figures) {
   add("first_l1_hit_after_kill_median_s", with_short.hits, median);
   add("first_l1_hit_after_kill_stock_sentinel_s", with_their_own.hits, most);
   add("first_l1_hit_after_kill_stock_sentinel_median_s", with_their_own.hits, median);
+  add("first_l1_hit_after_promotion_median_s", with_short.after_promotion, median);
   add("warm_after_failover_pct", with_short.warm, least);
   add("warm_after_failover_stock_sentinel_pct", with_their_own.warm, least);
   return {};

@@ -11,6 +11,7 @@
 
 #include "coherence_load.h"
 #include "fleet/history.h"
+#include "support/blocking_redis.h"
 #include "support/poll_until.h"
 #include "support/redis_server.h"
 
@@ -132,8 +133,29 @@ class Round {
         ++back;
       });
     }
+    if (const auto promoted_at = wait_for_master()) result.promoted = *promoted_at - killed_at;
     for (auto& thread : watchers) thread.join();
     return back == caches_.size();
+  }
+
+  // When a replica calls itself a master, whatever the Sentinels say.
+  [[nodiscard]] std::optional<TimePoint> wait_for_master() const {
+    std::vector<testing::BlockingRedis> replicas;
+    for (std::size_t i = 1; i < servers_->server_count(); ++i) {
+      auto replica = testing::BlockingRedis::connect_unix(servers_->server(i).unix_path());
+      if (replica) replicas.push_back(std::move(replica).value());
+    }
+    std::optional<TimePoint> found_at;
+    const auto found = [&] {
+      for (auto& replica : replicas) {
+        const auto role = replica.command({"ROLE"});
+        if (!role || role->elements.empty() || role->elements.front().text != "master") continue;
+        found_at = now();
+      }
+      return found_at.has_value();
+    };
+    (void)testing::poll_until(found, kBackMax, kLook);
+    return found_at;
   }
 
   // Nothing is fetched meanwhile: whatever is found was there before.

@@ -31,6 +31,9 @@ struct FailoverResult {
     double warm_percent = 0;  // Of the entries in L1 before: those in L1 then.
   };
   std::vector<Instance> instances;
+  // From the kill until a replica called itself a master: what is Sentinel's share of the time. (A
+  // vote that was split costs twice the failover-timeout.)
+  Duration promoted{0};
   std::uint64_t writes_acknowledged = 0;
   std::uint64_t writes_lost = 0;  // Of these, those that the new master's history does not have.
 };

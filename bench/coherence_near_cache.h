@@ -33,7 +33,7 @@ struct NearCacheSettings {
   std::size_t readers_each = 8;
   std::size_t writers = 4;
   double writes_per_second = 2000;  // Of all together.
-  double reads_per_second = 500;    // Of each reader,
+  double reads_per_second = 200;    // Of each reader,
   std::uint32_t burst = 10;         // which reads so many, one after the other, and then sleeps.
   std::uint32_t keys = 10'000;
   std::uint32_t hot_keys = 500;
