@@ -256,7 +256,7 @@ int run(const Settings& settings) {
       !measure("cost", measure_cost) || !measure("failover", measure_failover)) {
     return 1;
   }
-  for (const auto& [name, value] : figures) print_figure(name, value);
+  for (const auto& [name, value] : figures) fmt::print("figure {} {:.4g}\n", name, value);
   return 0;
 }
 
