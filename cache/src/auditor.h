@@ -42,7 +42,7 @@ class Auditor {
  public:
   static constexpr std::size_t kOutstandingMax = 16;
   static constexpr std::int64_t kPerSecondMax = 1000;
-  static constexpr std::size_t kPageMax = 256;
+  static constexpr std::size_t kPageMax = 512;
   static constexpr std::size_t kHashedBytesMax = 65536;
 
   // All of them must outlive the loop's last task.
