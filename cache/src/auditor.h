@@ -58,7 +58,7 @@ class Auditor {
   [[nodiscard]] bool is_due() const noexcept {
     // A thread's own sequence of Knuth's generator: another increment, another sequence. Drawn, and
     // not counted, since who reads its keys in turns would have the same key audited for ever.
-    constinit static thread_local std::uint64_t drawn = 0;
+    constinit static thread_local std::uint64_t drawn = 0x9E37'79B9'7F4A'7C15;
     drawn = drawn * 6364136223846793005U + (reinterpret_cast<std::uintptr_t>(&drawn) | 1);
     return drawn < draw_below_;
   }
