@@ -125,6 +125,7 @@ TEST(AuditJudge, ALaterChangeIsJudgedWhereTheHistoryReachesBackToTheProof) {
 TEST(AuditJudge, WhatWasNotSearchedMayHoldTheFirstChange) {
   AuditJudge judge = begun();
   judge.probed(at(950), at(951), 20);
+  judge.probed(at(960), at(961), 28);
   judge.probed(at(970), at(971), 30);
   AuditEvidence evidence = changes({});
   evidence.searched_to = 25;
@@ -193,6 +194,9 @@ TEST(AuditJudge, ItRemembersABoundedNumberOfProbes) {
   const auto verdict = judge.judge(kHit, changes({11}));
   EXPECT_EQ(verdict.kind, Kind::kViolation) << "what is older than all is proven by the oldest";
   EXPECT_EQ(verdict.at_least, 999ms);
+  // A quiet time takes no room.
+  for (int i = 0; i <= kProbes; ++i) judge.probed(at(900), at(900), 11 + kProbes);
+  EXPECT_EQ(judge.known_before(at(1)), 12U);
 }
 
 // A world that knows when everything was executed; the judge sees probes with random delays, and a
