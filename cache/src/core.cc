@@ -86,6 +86,7 @@ Result<std::shared_ptr<Cache::Core>> Cache::Core::create(CacheOptions options) {
   core->durable_writer_ =
       std::make_unique<DurableWriter>(*redis, *given.clock, given.log, *core->loop_);
   if (auto connected = core->connect(std::move(*redis)); !connected) return connected.error();
+  if (given.audit_one_in) core->start_auditing();
   return core;
 }
 
@@ -110,6 +111,16 @@ Result<void> Cache::Core::connect(l2::RedisOptions redis) {
     opened.set_value(client ? Result<void>{} : Result<void>{client.error()});
   });
   return opened.get_future().get();
+}
+
+void Cache::Core::start_auditing() {
+  auditor_ = std::make_unique<Auditor>(
+      AuditorOptions{.one_in = *options_.audit_one_in,
+                     .lease = options_.lease,
+                     .has_history = options_.history,
+                     .observes_foreign_writers = options_.foreign_writers},
+      *options_.clock, *loop_, *client_, *link_driver_, names_, options_.log);
+  auditor_->start();
 }
 
 void Cache::Core::close() {
@@ -170,6 +181,9 @@ Cache::Core::Peek Cache::Core::peek_by(std::string_view key, const Vouch& vouch,
     const TaggedEntry entry{bytes};
     if (tags_.is_dead(tags_generation, handle.version(), entry.slots())) return {};
     bytes = entry.payload();
+  }
+  if (auditor_ != nullptr && auditor_->is_due()) [[unlikely]] {
+    auditor_->take(handle, bytes, vouch.proven_at, read_at);
   }
   if ((handle.flags() & kFlagNegative) != 0) return {Peek::Kind::kAbsent};
   const Duration age_bound =
@@ -368,6 +382,7 @@ CacheStats Cache::Core::stats() const {
     stats.invalidations_collapsed = queue.collapsed;
   }
   stats.reads_waiting = value(counters_.reads_waiting);
+  if (auditor_) stats.audit = auditor_->stats();
   return stats;
 }
 

@@ -8,6 +8,7 @@
 //   changes.cc     what messages, own and others', do to L1
 //   writes.cc      set and the invalidations; durable_writer.* those that wait for copies
 //   link_driver.*  runs the coherence protocol on the loop thread
+//   auditor.*      compares some of L1's answers with the master, afterwards
 //
 // Threads. Reads and writes start on any thread and are moved on by replies on the loop thread and
 // by loads on the executor. What belongs to one thread is marked so. The loop's tasks hold a plain
@@ -26,6 +27,7 @@
 #include <string_view>
 #include <vector>
 
+#include "auditor.h"
 #include "durable_writer.h"
 #include "flights.h"
 #include "link_driver.h"
@@ -116,6 +118,7 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   // What the scripts that store answer; nothing where they did not.
   static std::optional<coherence::Version> stored_version(const Result<l2::Reply>& reply);
   Result<void> connect(l2::RedisOptions redis);
+  void start_auditing();
   void turn_all_away();
   void start_sweeping();  // L1, of what has expired. Any thread.
   void sweep_l1();        // Loop thread.
@@ -211,6 +214,7 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   std::unique_ptr<l2::Client> client_;             // Null when there is no Redis.
   std::unique_ptr<LinkDriver> link_driver_;        // Likewise,
   std::unique_ptr<DurableWriter> durable_writer_;  // and this.
+  std::unique_ptr<Auditor> auditor_;               // Null, too, where none is wanted.
 
   // Thread-safe by themselves.
   coherence::LeaseCell lease_cell_;

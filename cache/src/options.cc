@@ -74,6 +74,7 @@ Result<void> validate(const CacheOptions& options) {
       check_range("value_bytes_max", options.value_bytes_max, 1, serialization::kPayloadBytesMax),
       check_range("value_push_bytes_max", options.value_push_bytes_max, 0, 65536),
       check_range("invalidations_queued_max", options.invalidations_queued_max, 0, 1'000'000),
+      check_range("audit_one_in", options.audit_one_in.value_or(1), 1, 1'000'000'000),
       check_range("history_entries", options.history_entries, 16, 100'000'000),
   };
   for (const auto& check : checks) {

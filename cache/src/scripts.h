@@ -23,6 +23,8 @@ TIERCEL_SCRIPT(begin_fill_script, kBeginFillScript)
 TIERCEL_SCRIPT(finish_fill_script, kFinishFillScript)
 TIERCEL_SCRIPT(abandon_fill_script, kAbandonFillScript)
 TIERCEL_SCRIPT(register_lease_script, kRegisterLeaseScript)
+TIERCEL_SCRIPT(newest_script, kNewestScript)
+TIERCEL_SCRIPT(audit_script, kAuditScript)
 #undef TIERCEL_SCRIPT
 
 }  // namespace tiercel

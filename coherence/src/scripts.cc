@@ -203,6 +203,22 @@ const std::string_view kAbandonFillScript =
     "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n"
     "return redis.call('DEL', KEYS[1])\n";
 
+const std::string_view kNewestScript =
+    "local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)\n"
+    "return last[1] and last[1][1] or ''\n";
+
+const std::string_view kAuditScript =
+    "local size = redis.pcall('STRLEN', KEYS[1])\n"
+    "local bytes = false\n"
+    "if type(size) ~= 'number' then\n"
+    "  size = -1\n"
+    "elseif size > tonumber(ARGV[1]) then\n"
+    "  bytes = redis.call('GETRANGE', KEYS[1], 0, 32)\n"
+    "else\n"
+    "  bytes = redis.call('GET', KEYS[1])\n"
+    "end\n"
+    "return {size, bytes, redis.call('HMGET', KEYS[2], 'base', unpack(ARGV, 2))}\n";
+
 const std::string_view kRegisterLeaseScript =
     "local mine = tonumber(ARGV[1])\n"
     "local longest = tonumber(redis.call('GET', KEYS[1]) or '0') or 0\n"

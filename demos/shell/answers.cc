@@ -56,6 +56,24 @@ Json l1_stats(const l1::Stats& stats) {
   return answer;
 }
 
+Json audit_stats(const AuditStats& stats) {
+  const auto& [sampled, dropped, skipped, voided, fresh, stale_within_bound, violations,
+               inconclusive, worst_at_least, worst_at_most, staleness] = stats;
+  Json answer = Json::object();
+  answer["sampled"] = sampled;
+  answer["dropped"] = dropped;
+  answer["skipped"] = skipped;
+  answer["voided"] = voided;
+  answer["fresh"] = fresh;
+  answer["stale_within_bound"] = stale_within_bound;
+  answer["violations"] = violations;
+  answer["inconclusive"] = inconclusive;
+  answer["worst_at_least_ms"] = to_milliseconds(worst_at_least);
+  answer["worst_at_most_ms"] = std::chrono::ceil<std::chrono::milliseconds>(worst_at_most).count();
+  answer["staleness"] = staleness;
+  return answer;
+}
+
 Json l2_stats(const l2::ClientStats& stats) {
   const auto& [commands_submitted, commands_overloaded, replies_late, retries, connects_attempted,
                connects_failed, master_changes, commands_waiting, direct_calls] = stats;
@@ -129,7 +147,8 @@ Json stats_answer(const CacheStats& stats) {
                lease_refusals, reads_stale, loads, loads_failed, loads_not_stored, fills, refreshed,
                fills_dropped, writes_acknowledged, writes_failed, writes_unknown,
                invalidations_queued, invalidations_collapsed, values_corrupt, values_foreign,
-               messages, messages_unreadable, epochs, epochs_warm, l1_drops, reads_waiting] = stats;
+               messages, messages_unreadable, epochs, epochs_warm, l1_drops, reads_waiting, audit] =
+      stats;
   Json answer = with_op("stats");
   answer["l1"] = l1_stats(l1);
   answer["l2"] = l2_stats(l2);
@@ -160,6 +179,7 @@ Json stats_answer(const CacheStats& stats) {
   answer["epochs_warm"] = epochs_warm;
   answer["l1_drops"] = l1_drops;
   answer["reads_waiting"] = reads_waiting;
+  answer["audit"] = audit_stats(audit);
   return answer;
 }
 

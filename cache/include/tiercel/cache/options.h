@@ -76,6 +76,13 @@ struct CacheOptions {
   // answers again. Past it they become one clear(). 0 (none is kept) to 1 M.
   std::size_t invalidations_queued_max = 10000;
 
+  // Of the answers of L1 under its lease one in so many, drawn at random, is compared with the
+  // master afterwards; CacheStats::audit has what came of it, and a violation is logged. 1 to 1e9;
+  // nullopt: none. Only with Redis. Costs a hit about a nanosecond, the server a small question
+  // every Δ/5 (1 s at most) and one for each sample: at most 1,000 a second, 16 at a time, the
+  // samples beyond are dropped. docs/design/coherence.md, "The auditor".
+  std::optional<std::size_t> audit_one_in = 100'000;
+
   // --- how long
   // -------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 // What a Cache counts, and the state of its lease. Plain values: a snapshot, each number exact,
 // together not atomic.
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -32,6 +33,36 @@ struct LeaseInfo {
   // What the lease rests on, or rested on last.
   WitnessMode witness = WitnessMode::kNone;
   std::string why;  // Why it is not held; empty when it is.
+};
+
+// What the auditor found (CacheOptions::audit_one_in): docs/design/coherence.md. All zero without
+// Redis. sampled == voided + fresh + stale_within_bound + violations + inconclusive + those that
+// have not been judged yet.
+struct AuditStats {
+  std::uint64_t sampled = 0;
+  std::uint64_t dropped = 0;  // Not sampled: too many waited already,
+  std::uint64_t skipped = 0;  // or the key was longer than 256 bytes.
+
+  std::uint64_t voided = 0;  // The epoch ended, or the master did not answer.
+  std::uint64_t fresh = 0;   // Nothing had changed when L1 answered.
+  // Something had, or may have, but nothing that the answer's age_bound() promised.
+  std::uint64_t stale_within_bound = 0;
+  // Something that the answer should have reflected, for certain: the contract was broken.
+  std::uint64_t violations = 0;
+  // The history does not reach that far, or is not kept and the value is another by now.
+  std::uint64_t inconclusive = 0;
+
+  // The worst of stale_within_bound and violations. When a change was made is known by the two
+  // probes around it, Δ/5 (1 s at most) apart: so long it was stale for certain, and at most so
+  // long, where that is known.
+  std::chrono::nanoseconds worst_at_least{0};
+  std::chrono::nanoseconds worst_at_most{0};
+
+  // How stale they were at most (at least, where nothing bounds it): bucket i counts those of up to
+  // kBucketsMs[i] ms, and of more than the bucket before; the last one all others.
+  static constexpr std::array<std::uint32_t, 17> kBucketsMs{
+      1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536};
+  std::array<std::uint64_t, kBucketsMs.size() + 1> staleness{};
 };
 
 struct CacheStats {
@@ -73,6 +104,8 @@ struct CacheStats {
   std::uint64_t epochs_warm = 0;  // Of these, those into which L1 was taken along.
   std::uint64_t l1_drops = 0;
   std::size_t reads_waiting = 0;
+
+  AuditStats audit;
 };
 
 }  // namespace tiercel

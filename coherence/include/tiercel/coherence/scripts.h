@@ -105,6 +105,18 @@ extern const std::string_view kFinishFillScript;
 //   KEYS  fill lease        ARGV  token        Returns 1 or 0.
 extern const std::string_view kAbandonFillScript;
 
+// The id of the history's newest entry, "" where there is none.
+//   KEYS  history
+extern const std::string_view kNewestScript;
+
+// What is there of an entry, in one step, to compare it with what L1 answered. Changes nothing.
+//   KEYS  value, tags
+//   ARGV  size up to which the whole value is wanted, then the slots of the entry's tags (decimal)
+// Returns {size, bytes, {base, versions of the slots}}: size is -1 for a key that holds something
+// else than a string; bytes are nil where there is none, and of a larger value the first 33, which
+// is where the flags end (docs/wire_format.md); of base and slots nil where there is none.
+extern const std::string_view kAuditScript;
+
 // Makes this instance's lease known to those who fence a write, and asks for the longest known.
 //   KEYS  lease registry
 //   ARGV  Δ of this instance in ms, life in ms: how long it is remembered if it does not come back.
