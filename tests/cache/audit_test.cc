@@ -163,8 +163,8 @@ TEST_F(Audit, WhatNobodyChangesIsFreshWhateverItIs) {
   (void)cache->get("nothing", {.loader = [](std::string_view) { return std::optional<Loaded>{}; }});
   server_->command({"SET", "tiercel:foreign", "raw"});
   fetch(*cache, "foreign");
-  for (const std::string key : {"plain", "empty", "tagged", "at the limit", "large", "loaded",
-                                "nothing", "foreign"}) {
+  for (const std::string key :
+       {"plain", "empty", "tagged", "at the limit", "large", "loaded", "nothing", "foreign"}) {
     EXPECT_TRUE(finds_fresh(*cache, key, 3)) << key;
   }
   const AuditStats audit = cache->stats().audit;
@@ -229,8 +229,8 @@ TEST_F(Audit, ABaseThatWasMadeAnewIsNoChange) {
 }
 
 TEST_F(Audit, CanBeSwitchedOffAndIsNotThereWithoutRedis) {
-  for (const auto& cache : {open({.audit_one_in = std::nullopt}),
-                            open_ready({.audit_one_in = 1}), open({.audit_one_in = 1'000'000'000})}) {
+  for (const auto& cache : {open({.audit_one_in = std::nullopt}), open_ready({.audit_one_in = 1}),
+                            open({.audit_one_in = 1'000'000'000})}) {
     ASSERT_TRUE(cache->set("k", "v"));
     for (int i = 0; i < 1000; ++i) (void)cache->try_get("k");
     EXPECT_EQ(cache->stats().audit.sampled + cache->stats().audit.dropped, 0U);
@@ -258,10 +258,11 @@ TEST_F(Audit, DrawsAboutOneInSoMany) {
 TEST_F(Audit, AWriteThatWasNotPublishedIsAViolation) {
   Mutex mutex;
   std::vector<std::string> errors;
-  const auto reader = open_audited({.lease = 100ms, .log = [&](LogLevel level, std::string_view text) {
-                                      MutexLock lock{mutex};
-                                      if (level == LogLevel::kError) errors.emplace_back(text);
-                                    }});
+  const auto reader =
+      open_audited({.lease = 100ms, .log = [&](LogLevel level, std::string_view text) {
+                      MutexLock lock{mutex};
+                      if (level == LogLevel::kError) errors.emplace_back(text);
+                    }});
   const auto writer = open();
   ASSERT_TRUE(writer->set("k", "old"));
   fetch(*reader, "k");
@@ -276,7 +277,8 @@ TEST_F(Audit, AWriteThatWasNotPublishedIsAViolation) {
   EXPECT_GE(audit.worst_at_most, audit.worst_at_least);
   EXPECT_EQ(std::accumulate(audit.staleness.begin(), audit.staleness.end(), std::uint64_t{0}),
             audit.stale_within_bound + audit.violations);
-  EXPECT_GT(std::accumulate(audit.staleness.begin() + 8, audit.staleness.end(), std::uint64_t{0}), 0U)
+  EXPECT_GT(std::accumulate(audit.staleness.begin() + 8, audit.staleness.end(), std::uint64_t{0}),
+            0U)
       << "more than 128 ms";
   MutexLock lock{mutex};
   ASSERT_FALSE(errors.empty());
@@ -289,10 +291,11 @@ TEST_F(Audit, AWriteThatWasNotPublishedIsAViolation) {
 TEST_F(Audit, ALongKeyIsNotSpeltOutInTheLog) {
   Mutex mutex;
   std::string error;
-  const auto reader = open_audited({.lease = 100ms, .log = [&](LogLevel level, std::string_view text) {
-                                      MutexLock lock{mutex};
-                                      if (level == LogLevel::kError) error = text;
-                                    }});
+  const auto reader =
+      open_audited({.lease = 100ms, .log = [&](LogLevel level, std::string_view text) {
+                      MutexLock lock{mutex};
+                      if (level == LogLevel::kError) error = text;
+                    }});
   const std::string key(256, 'x');
   ASSERT_TRUE(open()->set(key, "old"));
   fetch(*reader, key);
@@ -352,9 +355,10 @@ TEST_F(Audit, AnOldWriteThatWasNotPublishedIsFoundBehindManyOthers) {
   fetch(*reader, "gone");
   set_silently("k", "new");
   invalidate_silently("gone");
-  for (int i = 0; i < 600; ++i) ASSERT_TRUE(writer->set("other", std::to_string(i)));
+  for (int i = 0; i < 2000; ++i) ASSERT_TRUE(writer->set("other", std::to_string(i)));
   const auto before = reader->stats().audit.violations;
-  EXPECT_TRUE(read_until(*reader, "k", [&](const auto& audit) { return audit.violations > before; }));
+  EXPECT_TRUE(
+      read_until(*reader, "k", [&](const auto& audit) { return audit.violations > before; }));
   // An invalidation leaves nothing that tells where to look, so nothing is claimed.
   EXPECT_TRUE(
       read_until(*reader, "gone", [](const auto& audit) { return audit.inconclusive > 0; }));
@@ -378,6 +382,26 @@ TEST_F(Audit, WhatTheRingCannotHoldIsDropped) {
   ASSERT_TRUE(cache->set("k", "v"));
   EXPECT_TRUE(read_until(*cache, "k", [&](const auto& audit) { return audit.dropped > 0; }));
   EXPECT_TRUE(finds_fresh(*cache, "k")) << "and it goes on";
+}
+
+// A sample that is torn would be of another key, or version, or of other bytes.
+TEST_F(Audit, ManyThreadsShareTheRing) {
+  const auto cache = open_audited({.lease = 200ms});
+  std::atomic<bool> is_over{false};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, key = std::string(static_cast<std::size_t>(1 + 60 * t), 'k')] {
+      EXPECT_TRUE(cache->set(key, key, {.timeout = kPatience}));
+      while (!is_over) (void)cache->try_get(key);
+    });
+  }
+  EXPECT_TRUE(poll_until([&] { return cache->stats().audit.fresh > 500; }, kPatience));
+  is_over = true;
+  for (auto& thread : threads) thread.join();
+  EXPECT_TRUE(poll_until([&] { return waiting(cache->stats().audit) == 0; }, kPatience));
+  const AuditStats audit = cache->stats().audit;
+  EXPECT_GT(audit.dropped, 0U);
+  EXPECT_EQ(audit.violations + audit.inconclusive + audit.stale_within_bound, 0U);
 }
 
 TEST_F(Audit, LongKeysAreSkipped) {
