@@ -161,9 +161,9 @@ void Auditor::walk(const std::shared_ptr<Audit>& audit) {
   std::vector<l2::Command> questions;
   questions.push_back({l2::Retry::kSafe, {"XRANGE", history, middle, "+", "COUNT", count}});
   if (audit->promised > own) {
-    questions.push_back({l2::Retry::kSafe,
-                         {"XREVRANGE", history, middle, coherence::to_stream_id(own), "COUNT",
-                          count}});
+    questions.push_back(
+        {l2::Retry::kSafe,
+         {"XREVRANGE", history, middle, coherence::to_stream_id(own), "COUNT", count}});
   }
   for (const Version suspect : audit->suspects) {
     const std::string id = coherence::to_stream_id(suspect);

@@ -2,10 +2,10 @@
 
 // AuditRing: hits on their way from the threads that read to the loop thread, which audits them.
 //
-// A fixed number of slots; nothing is allocated, locked or waited for. A slot's `turn` says whose it
-// is (Dmitry Vyukov's bounded queue): position p may be written when it is p, and read when it is
-// p + 1. A writer that is held up between the two holds up the reader, and, when the ring is full,
-// makes others drop; it makes nobody wait.
+// A fixed number of slots; nothing is allocated, locked or waited for. A slot's `turn` says whose
+// it is (Dmitry Vyukov's bounded queue): position p may be written when it is p, and read when it
+// is p + 1. A writer that is held up between the two holds up the reader, and, when the ring is
+// full, makes others drop; it makes nobody wait.
 
 #include <array>
 #include <atomic>

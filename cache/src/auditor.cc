@@ -152,7 +152,7 @@ void Auditor::finish(Audit& audit, const coherence::AuditEvidence& evidence) {
 
 void Auditor::count(const Audit& audit, const AuditVerdict& verdict) {
   using Kind = AuditVerdict::Kind;
-  auto& counter = verdict.kind == Kind::kFresh               ? fresh_
+  auto& counter = verdict.kind == Kind::kFresh              ? fresh_
                   : verdict.kind == Kind::kStaleWithinBound ? stale_
                   : verdict.kind == Kind::kViolation        ? violations_
                                                             : inconclusive_;

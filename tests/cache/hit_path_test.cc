@@ -74,9 +74,10 @@ TEST_F(HitPath, TheCountersCount) {
 }
 
 TEST_F(HitPath, AHitNeitherAllocatesNorLocksAlsoWhenItIsAudited) {
-  const auto cache =
-      open_ready({.redis_url = server_->url(), .lease = 10000ms, .stream_timeout = 10000ms,
-                  .audit_one_in = 1});
+  const auto cache = open_ready({.redis_url = server_->url(),
+                                 .lease = 10000ms,
+                                 .stream_timeout = 10000ms,
+                                 .audit_one_in = 1});
   const std::string long_key(1000, 'k');
   ASSERT_TRUE(cache->set("plain", "v"));
   ASSERT_TRUE(cache->set("tagged", std::string(10000, 'v'), {.tags = {"a", "b"}}));

@@ -215,8 +215,8 @@ TEST(AuditJudge, IsNeverWrongAndMissesNothingThatIsFarOut) {
       execution.push_back(execution.back() + Duration{1 + random.below(20'000'000)});
     }
     const auto newest_at = [&](TimePoint time) {
-      return static_cast<Version>(
-          std::upper_bound(execution.begin() + 1, execution.end(), time) - execution.begin() - 1);
+      return static_cast<Version>(std::upper_bound(execution.begin() + 1, execution.end(), time) -
+                                  execution.begin() - 1);
     };
     AuditJudge judge;
     judge.begin_epoch(1, kStart);
@@ -229,8 +229,7 @@ TEST(AuditJudge, IsNeverWrongAndMissesNothingThatIsFarOut) {
     }
     AuditedHit hit{.version = 1 + random.below(40), .epoch = 1};
     hit.at = execution[hit.version] + Duration{random.below(400'000'000)};
-    hit.proven_at =
-        std::max(kStart, hit.at - Duration{random.below(200'000'000)});
+    hit.proven_at = std::max(kStart, hit.at - Duration{random.below(200'000'000)});
     AuditEvidence evidence{.searched_from = hit.version, .searched_to = kAll};
     if (random.below(4) == 0) evidence.searched_from = hit.version + random.below(10);
     if (random.below(4) == 0) evidence.searched_to = hit.version + 10 + random.below(30);
