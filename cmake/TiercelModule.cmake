@@ -35,7 +35,8 @@ function(tiercel_module name)
   set_target_properties(tiercel_${name} PROPERTIES
     EXPORT_NAME ${name} CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
   install(TARGETS tiercel_${name} EXPORT tiercel-targets)
-  install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+  install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} 
+    FILES_MATCHING PATTERN "*.h" PATTERN "chaos_hooks.h" EXCLUDE)
 endfunction()
 
 # tiercel_test(NAME SOURCES … [LINKS …] [LABELS …] [TIMEOUT seconds]): one GoogleTest program, one

@@ -12,6 +12,7 @@ std::string_view to_string(ErrorCode code) noexcept {
     case ErrorCode::kDeadlineExceeded: return "deadline_exceeded";
     case ErrorCode::kCorrupt: return "corrupt";
     case ErrorCode::kProtocol: return "protocol";
+    case ErrorCode::kConflict: return "conflict";
     case ErrorCode::kClosed: return "closed";
     case ErrorCode::kInternal: return "internal";
   }
@@ -45,6 +46,7 @@ Error corrupt(std::string message) { return {ErrorCode::kCorrupt, std::move(mess
 Error protocol_error(std::string message, std::string endpoint) {
   return {ErrorCode::kProtocol, std::move(message), std::move(endpoint)};
 }
+Error conflict(std::string message) { return {ErrorCode::kConflict, std::move(message), {}}; }
 Error closed(std::string message) { return {ErrorCode::kClosed, std::move(message), {}}; }
 Error internal(std::string message) { return {ErrorCode::kInternal, std::move(message), {}}; }
 

@@ -52,7 +52,7 @@ std::string_view to_string(Tier tier) noexcept {
 }
 
 std::string_view to_string(LeaseMode mode) noexcept {
-  return mode == LeaseMode::kLocal ? "local" : "ping";
+  return mode == LeaseMode::kLocal ? "local" : "redis";
 }
 
 Result<std::unique_ptr<Cache>> Cache::open(CacheOptions options) {
@@ -69,7 +69,9 @@ Result<void> Cache::wait_until_ready(std::chrono::milliseconds timeout) {
   return core_->wait_until_ready(timeout);
 }
 
-std::optional<Value> Cache::try_get(std::string_view key) { return core_->try_get(key); }
+std::optional<Value> Cache::try_get(std::string_view key, Freshness freshness) {
+  return core_->try_get(key, freshness);
+}
 
 ReadResult Cache::get(std::string_view key, ReadOptions options) {
   if (core_->on_loop_thread()) return on_loop_error();
@@ -150,6 +152,38 @@ Awaitable<WriteResult> Cache::co_invalidate(std::string_view key, WriteOptions o
       [core = core_.get(), key = std::string{key}, options](WriteCallback callback) {
         core->invalidate(key, options, std::move(callback));
       }};
+}
+
+WriteResult Cache::invalidate_many(std::span<const std::string_view> keys, WriteOptions options) {
+  if (core_->on_loop_thread()) return on_loop_error();
+  return wait_for<WriteResult>(
+      [&](WriteCallback callback) { core_->invalidate_many(keys, options, std::move(callback)); });
+}
+
+void Cache::invalidate_many_async(std::span<const std::string_view> keys, WriteOptions options,
+                                  UniqueFunction<void(WriteResult)> callback) {
+  core_->invalidate_many(keys, options, std::move(callback));
+}
+
+WriteResult Cache::invalidate_tag(std::string_view tag, WriteOptions options) {
+  if (core_->on_loop_thread()) return on_loop_error();
+  return wait_for<WriteResult>(
+      [&](WriteCallback callback) { core_->invalidate_tag(tag, options, std::move(callback)); });
+}
+
+void Cache::invalidate_tag_async(std::string_view tag, WriteOptions options,
+                                 UniqueFunction<void(WriteResult)> callback) {
+  core_->invalidate_tag(tag, options, std::move(callback));
+}
+
+WriteResult Cache::clear(WriteOptions options) {
+  if (core_->on_loop_thread()) return on_loop_error();
+  return wait_for<WriteResult>(
+      [&](WriteCallback callback) { core_->clear(options, std::move(callback)); });
+}
+
+void Cache::clear_async(WriteOptions options, UniqueFunction<void(WriteResult)> callback) {
+  core_->clear(options, std::move(callback));
 }
 
 LeaseInfo Cache::lease() const { return core_->lease(); }

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <future>
+#include <thread>
 #include <utility>
 
+#include "tagged_entry.h"
 #include "tiercel/base/bytes.h"
+#include "tiercel/base/chaos_hooks.h"
 
 namespace tiercel {
 namespace {
@@ -15,8 +18,6 @@ using namespace std::chrono_literals;
 constexpr Duration kExpireWaitersEvery = 5ms;
 constexpr Duration kSweepL1Every = 50ms;
 constexpr std::size_t kSweepEntries = 4096;
-
-constexpr std::uint32_t kFlagNegative = 1;
 
 }  // namespace
 
@@ -63,13 +64,29 @@ Result<std::shared_ptr<Cache::Core>> Cache::Core::create(CacheOptions options) {
   if (auto started = core->loop_->start(); !started) return started.error();
   if (!redis) {
     core->lease_cell_.grant(TimePoint::max());
+    core->tags_.join({});
     return core;
   }
-  core->link_driver_ = std::make_unique<LinkDriver>(
-      coherence::SessionOptions{.lease = given.lease, .stream_timeout = given.stream_timeout},
-      *given.clock, *core->loop_, static_cast<LinkDriver::Host&>(*core), core->lease_cell_,
-      given.log);
+  const bool has_sentinels = !redis->sentinels.empty();
+  const coherence::SessionOptions session{
+      .lease = given.lease,
+      .stream_timeout = given.stream_timeout,
+      .has_sentinels = has_sentinels,
+      .witness_min = given.witness_min.value_or(has_sentinels ? coherence::WitnessMode::kSentinels
+                                                              : coherence::WitnessMode::kNone),
+      .observes_foreign_writers = given.foreign_writers || !given.history};
+  if (auto valid = coherence::validate(session); !valid) return valid.error();
+  core->link_driver_ = std::make_unique<LinkDriver>(session, *given.clock, *core->loop_,
+                                                    static_cast<LinkDriver::Host&>(*core),
+                                                    core->names_, core->lease_cell_, given.log);
+  if (given.invalidations_queued_max > 0) {
+    core->invalidations_ = std::make_unique<coherence::InvalidationQueue>(
+        coherence::InvalidationQueueOptions{.entries_max = given.invalidations_queued_max});
+  }
+  core->durable_writer_ =
+      std::make_unique<DurableWriter>(*redis, *given.clock, given.log, *core->loop_);
   if (auto connected = core->connect(std::move(*redis)); !connected) return connected.error();
+  if (given.audit_one_in) core->start_auditing();
   return core;
 }
 
@@ -77,26 +94,40 @@ Result<std::shared_ptr<Cache::Core>> Cache::Core::create(CacheOptions options) {
 Result<void> Cache::Core::connect(l2::RedisOptions redis) {
   std::promise<Result<void>> opened;
   loop_->post([&] {
-    auto client = l2::Client::open({.redis = std::move(redis),
-                                    .channel = names_.channel(),
-                                    .observer = link_driver_.get(),
-                                    .log = options_.log,
-                                    .clock = options_.clock,
-                                    .seed = options_.seed},
-                                   *loop_);
+    auto client = l2::Client::open(
+        {.redis = std::move(redis),
+         .channel = names_.channel(),
+         .track_prefix = options_.foreign_writers ? names_.value_key("") : std::string{},
+         .observer = link_driver_.get(),
+         .log = options_.log,
+         .clock = options_.clock,
+         .seed = options_.seed},
+        *loop_);
     if (client) {
       client_ = std::move(*client);
       link_driver_->attach(*client_);
+      keep_lease_registered();
     }
     opened.set_value(client ? Result<void>{} : Result<void>{client.error()});
   });
   return opened.get_future().get();
 }
 
+void Cache::Core::start_auditing() {
+  auditor_ = std::make_unique<Auditor>(
+      AuditorOptions{.one_in = *options_.audit_one_in,
+                     .lease = options_.lease,
+                     .has_history = options_.history,
+                     .observes_foreign_writers = options_.foreign_writers},
+      *options_.clock, *loop_, *client_, *link_driver_, names_, options_.log);
+  auditor_->start();
+}
+
 void Cache::Core::close() {
   if (closed_.exchange(true)) return;
   turn_all_away();
   // Its last replies may let loads in that waited at the gate; they see that the cache is closed.
+  if (durable_writer_) durable_writer_->close();
   if (client_) client_->close();
   turn_all_away();
   // Stopped, not destroyed: the client and the driver go before it, with this object.
@@ -116,8 +147,8 @@ void Cache::Core::turn_all_away() {
   while (loads_running_ > 0) loads_changed_.wait(loads_mutex_);
 }
 
-std::optional<Value> Cache::Core::try_get(std::string_view key) {
-  Peek found = peek(key);
+std::optional<Value> Cache::Core::try_get(std::string_view key, Freshness freshness) {
+  Peek found = peek(key, freshness);
   if (found.kind == Peek::Kind::kHit) {
     counters_.reads_l1.fetch_add(1, std::memory_order_relaxed);
     return std::move(found.value);
@@ -125,40 +156,65 @@ std::optional<Value> Cache::Core::try_get(std::string_view key) {
   return std::nullopt;
 }
 
-// The order of these steps is the contract: see coherence/lease.h.
-Cache::Core::Peek Cache::Core::peek(std::string_view key) {
+// The order of these steps is the contract: see coherence/lease.h. What vouches was loaded before.
+template <typename IsGood>
+Cache::Core::Peek Cache::Core::peek_by(std::string_view key, const Vouch& vouch, IsGood&& is_good) {
   const std::uint64_t generation = l1_->generation();
-  const TimePoint lease_until = lease_cell_.until();
+#ifdef TIERCEL_CHAOS_HOOKS
+  const TimePoint began_at = now();
+#endif
+  const std::uint64_t tags_generation = tags_.generation();
   l1::Handle handle = l1_->pin(key);
   if (!handle) return {};
+#ifdef TIERCEL_CHAOS_HOOKS
+  std::this_thread::sleep_for(chaos_hooks().pause_before_clock);
+  const TimePoint read_at = chaos_hooks().clock_before_value ? began_at : now();
+#else
   const TimePoint read_at = now();
-  if (read_at >= lease_until || handle.generation() != generation) {
-    counters_.lease_refusals.fetch_add(1, std::memory_order_relaxed);
-    return {};
+#endif
+  if (handle.generation() != generation || read_at >= vouch.until || !is_good(handle)) {
+    return {Peek::Kind::kRefused};
   }
   if (read_at >= handle.expires_at()) return {};
-  if ((handle.flags() & kFlagNegative) != 0) return {Peek::Kind::kAbsent, std::nullopt};
+  std::string_view bytes = handle.value();
+  if ((handle.flags() & kFlagTagged) != 0) {
+    const TaggedEntry entry{bytes};
+    if (tags_.is_dead(tags_generation, handle.version(), entry.slots())) return {};
+    bytes = entry.payload();
+  }
+  if (auditor_ != nullptr && auditor_->is_due()) [[unlikely]] {
+    auditor_->take(handle, bytes, vouch.proven_at, read_at);
+  }
+  if ((handle.flags() & kFlagNegative) != 0) return {Peek::Kind::kAbsent};
   const Duration age_bound =
-      is_local() ? Duration{0} : std::max(Duration{0}, read_at - (lease_until - options_.lease));
-  return {Peek::Kind::kHit, Value{std::move(handle), age_bound}};
+      is_local() ? Duration{0} : std::max(Duration{0}, read_at - vouch.proven_at);
+  return {Peek::Kind::kHit, Value{std::move(handle), bytes, age_bound}};
 }
 
-void Cache::Core::put_into_l1(coherence::FillTable::Token token, const Found& found,
-                              TimePoint expires_at) {
-  const std::string key = token.key();
-  const bool negative = found.bytes == nullptr;
-  const l1::EntryMeta meta{
-      .version = found.version, .expires_at = expires_at, .flags = negative ? kFlagNegative : 0};
-  if (!is_local()) link_driver_->note_fill(found.version);
-  bool inserted = false;
-  fills_.commit(std::move(token), found.version, [&] {
-    // A refusal (too large for a stripe) leaves the key out of L1, which is right, and is counted
-    // there.
-    inserted = static_cast<bool>(
-        l1_->insert(key, negative ? std::string_view{} : std::string_view{*found.bytes}, meta));
+Cache::Core::Vouch Cache::Core::vouch_for(Freshness freshness) const {
+  if (is_local()) return {TimePoint::max(), TimePoint::max()};
+  const TimePoint proven_at = lease_cell_.proven_at();
+  if (freshness.kind() == Freshness::Kind::kAtMost) {
+    return {proven_at + freshness.age(), proven_at};
+  }
+  return {lease_cell_.until(), proven_at};
+}
+
+Cache::Core::Peek Cache::Core::peek(std::string_view key, Freshness freshness) {
+  if (freshness.kind() == Freshness::Kind::kLatest) return {};
+  // 0 but for at_least, so that all other entries are new enough.
+  Peek found = peek_by(key, vouch_for(freshness), [&freshness](const l1::Handle& handle) {
+    return handle.version() >= freshness.version();
   });
-  (inserted ? counters_.fills : counters_.fills_dropped).fetch_add(1, std::memory_order_relaxed);
-  if (inserted && expires_at != TimePoint::max()) start_sweeping();
+  if (found.kind == Peek::Kind::kRefused) {
+    counters_.lease_refusals.fetch_add(1, std::memory_order_relaxed);
+  }
+  return found;
+}
+
+Cache::Core::Peek Cache::Core::peek_stale(std::string_view key, Duration age_max) {
+  const TimePoint proven_at = lease_cell_.proven_at();
+  return peek_by(key, {proven_at + age_max, proven_at}, [](const l1::Handle&) { return true; });
 }
 
 // What the server does not do now it may do later: WRONGTYPE, OOM, MISCONF, NOPERM, …
@@ -173,25 +229,6 @@ Error Cache::Core::refused_by_server(const l2::Reply& reply) {
 // an error or a load that was not stored. Without Redis there is nothing that could contradict.
 bool Cache::Core::links_vouch() const {
   return is_local() || (loop_->on_loop_thread() && link_driver_->fills_allowed());
-}
-
-void Cache::Core::drop_l1() {
-  fills_.mark_all();
-  l1_->clear();
-  counters_.l1_drops.fetch_add(1, std::memory_order_relaxed);
-}
-
-void Cache::Core::evict(std::string_view key, coherence::Version version) {
-  fills_.mark(key, version);
-  forget_older(key, version);
-}
-
-void Cache::Core::forget_older(std::string_view key, coherence::Version version) {
-  if (version == coherence::kVersionUnknown) {
-    l1_->erase(key);
-  } else {
-    l1_->erase_older(key, version);
-  }
 }
 
 Result<void> Cache::Core::check_ttl(std::chrono::milliseconds ttl) {
@@ -241,6 +278,17 @@ void Cache::Core::sweep_l1() {
   loop_->run_after(kSweepL1Every, [this] { sweep_l1(); });
 }
 
+void Cache::Core::tell_lease() {
+  register_lease(now() + kReplayTimeout, [](const Result<std::chrono::milliseconds>&) {});
+}
+
+void Cache::Core::keep_lease_registered() {
+  loop_->run_after(kRegisterLeaseEvery, [this] {
+    tell_lease();
+    keep_lease_registered();
+  });
+}
+
 void Cache::Core::start_expiring() {
   if (expiring_.exchange(true)) return;  // In one order with reads_waiting.
   loop_->post([this] { expire_waiters(); });
@@ -270,7 +318,7 @@ Result<void> Cache::Core::wait_until_ready(std::chrono::milliseconds timeout) {
   if (is_local()) return {};
   const TimePoint deadline = now() + std::min(timeout, kTimeoutMax);
   for (;;) {
-    if (link_driver_->data_is_up() && lease_cell_.until() > now()) return {};
+    if (link_driver_->is_data_up() && lease_cell_.until() > now()) return {};
     auto trouble = client_->data_trouble();
     if (!trouble) trouble = client_->stream_trouble();
     if (trouble && trouble->code == ErrorCode::kInvalidArgument) return *trouble;
@@ -290,7 +338,8 @@ LeaseInfo Cache::Core::lease() const {
             .remaining = std::chrono::milliseconds::max(),
             .epoch = {},
             .master = {},
-            .mode = LeaseMode::kLocal};
+            .mode = LeaseMode::kLocal,
+            .why = {}};
   }
   return link_driver_->lease();
 }
@@ -305,6 +354,7 @@ CacheStats Cache::Core::stats() const {
     stats.messages = counts.messages;
     stats.messages_unreadable = counts.messages_unreadable;
     stats.epochs = counts.epochs;
+    stats.epochs_warm = counts.epochs_warm;
   }
   stats.reads_l1 = value(counters_.reads_l1);
   stats.reads_l2 = value(counters_.reads_l2);
@@ -313,10 +363,12 @@ CacheStats Cache::Core::stats() const {
   stats.reads_failed = value(counters_.reads_failed);
   stats.reads_joined = value(counters_.reads_joined);
   stats.lease_refusals = value(counters_.lease_refusals);
+  stats.reads_stale = value(counters_.reads_stale);
   stats.loads = value(counters_.loads);
   stats.loads_failed = value(counters_.loads_failed);
   stats.loads_not_stored = value(counters_.loads_not_stored);
   stats.fills = value(counters_.fills);
+  stats.refreshed = value(counters_.refreshed);
   stats.fills_dropped = value(counters_.fills_dropped);
   stats.writes_acknowledged = value(counters_.writes_acknowledged);
   stats.writes_failed = value(counters_.writes_failed);
@@ -324,7 +376,13 @@ CacheStats Cache::Core::stats() const {
   stats.values_corrupt = value(counters_.values_corrupt);
   stats.values_foreign = value(counters_.values_foreign);
   stats.l1_drops = value(counters_.l1_drops);
+  if (invalidations_) {
+    const auto queue = invalidations_->counters();
+    stats.invalidations_queued = queue.entries;
+    stats.invalidations_collapsed = queue.collapsed;
+  }
   stats.reads_waiting = value(counters_.reads_waiting);
+  if (auditor_) stats.audit = auditor_->stats();
   return stats;
 }
 

@@ -4,8 +4,11 @@
 //
 //   core.cc        life cycle, L1 look-up, statistics, background duties
 //   reads.cc       a miss: flight, fetch from Redis, load, store-back
-//   writes.cc      set and invalidate
+//   replay.cc      invalidations that could not be sent
+//   changes.cc     what messages, own and others', do to L1
+//   writes.cc      set and the invalidations; durable_writer.* those that wait for copies
 //   link_driver.*  runs the coherence protocol on the loop thread
+//   auditor.*      compares some of L1's answers with the master, afterwards
 //
 // Threads. Reads and writes start on any thread and are moved on by replies on the loop thread and
 // by loads on the executor. What belongs to one thread is marked so. The loop's tasks hold a plain
@@ -24,14 +27,18 @@
 #include <string_view>
 #include <vector>
 
+#include "auditor.h"
+#include "durable_writer.h"
 #include "flights.h"
 #include "link_driver.h"
 #include "tiercel/base/mutex.h"
 #include "tiercel/base/random.h"
 #include "tiercel/cache/cache.h"
 #include "tiercel/coherence/fill_table.h"
+#include "tiercel/coherence/invalidation_queue.h"
 #include "tiercel/coherence/lease.h"
 #include "tiercel/coherence/names.h"
+#include "tiercel/coherence/tag_table.h"
 #include "tiercel/l1/lru_cache.h"
 #include "tiercel/l2/client.h"
 #include "tiercel/serialization/envelope.h"
@@ -47,13 +54,17 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   ~Core() override;
   void close();
 
-  std::optional<Value> try_get(std::string_view key);
+  std::optional<Value> try_get(std::string_view key, Freshness freshness);
   void get(std::string_view key, const ReadOptions& options, ReadCallback callback);
   void get_many(std::span<const std::string_view> keys, const ReadOptions& options,
                 UniqueFunction<void(std::vector<ReadResult>)> callback);
   void set(std::string_view key, std::string_view value, const WriteOptions& options,
            WriteCallback callback);
   void invalidate(std::string_view key, const WriteOptions& options, WriteCallback callback);
+  void invalidate_many(std::span<const std::string_view> keys, const WriteOptions& options,
+                       WriteCallback callback);
+  void invalidate_tag(std::string_view tag, const WriteOptions& options, WriteCallback callback);
+  void clear(const WriteOptions& options, WriteCallback callback);
 
   Result<void> wait_until_ready(std::chrono::milliseconds timeout);
   LeaseInfo lease() const;
@@ -62,20 +73,41 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   [[nodiscard]] bool on_loop_thread() const noexcept { return loop_->on_loop_thread(); }
 
  private:
+  // kRefused: L1 has an entry, which is not proven to be as fresh as it was asked for.
   struct Peek {
-    enum class Kind : std::uint8_t { kMiss, kHit, kAbsent } kind = Kind::kMiss;
-    std::optional<Value> value;
+    enum class Kind : std::uint8_t { kMiss, kRefused, kHit, kAbsent } kind = Kind::kMiss;
+    std::optional<Value> value{};
+
+    [[nodiscard]] bool is_answer() const noexcept {
+      return kind == Kind::kHit || kind == Kind::kAbsent;
+    }
   };
   struct Write;
   using Life = std::optional<std::chrono::milliseconds>;  // nullopt: for ever.
 
   // What PTTL says of a key that is not there; then nothing says how long the value may live.
   static constexpr std::int64_t kTtlMissing = -2;
+  static constexpr std::uint32_t kReplicasMax = 64;
+  static constexpr std::chrono::milliseconds kReplayTimeout{5000};
+  static constexpr std::chrono::milliseconds kReplayAgainAfter{100};
+  // Redis forgets an instance's Δ after this; each epoch tells it anew, and so do each fence, each
+  // drop of L1 and a timer.
+  static constexpr std::chrono::milliseconds kLeaseRegistryLife = std::chrono::hours{24};
+  static constexpr std::chrono::milliseconds kRegisterLeaseEvery = std::chrono::hours{1};
 
   Core(CacheOptions options, coherence::Names names);
 
   // --- core.cc
-  Peek peek(std::string_view key);
+  Peek peek(std::string_view key, Freshness freshness);
+  Peek peek_stale(std::string_view key, Duration age_max);
+  // Of what was pinned after these two were loaded.
+  struct Vouch {
+    TimePoint until;      // The entry may be given while the clock is before it.
+    TimePoint proven_at;  // It reflects all that was acknowledged before.
+  };
+  [[nodiscard]] Vouch vouch_for(Freshness freshness) const;
+  template <typename IsGood>
+  Peek peek_by(std::string_view key, const Vouch& vouch, IsGood&& is_good);
   [[nodiscard]] bool is_local() const noexcept { return client_ == nullptr; }
   [[nodiscard]] TimePoint now() const noexcept { return options_.clock->now(); }
   static Result<void> check_ttl(std::chrono::milliseconds ttl);
@@ -86,27 +118,46 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   // What the scripts that store answer; nothing where they did not.
   static std::optional<coherence::Version> stored_version(const Result<l2::Reply>& reply);
   Result<void> connect(l2::RedisOptions redis);
+  void start_auditing();
   void turn_all_away();
   void start_sweeping();  // L1, of what has expired. Any thread.
   void sweep_l1();        // Loop thread.
+  void tell_lease();
+  void keep_lease_registered();
   void start_expiring();  // Waiters that are overdue. Any thread, after reads_waiting was raised.
   void expire_waiters();  // Loop thread.
   static Error refused_by_server(const l2::Reply& reply);
   [[nodiscard]] bool links_vouch() const;  // For what has just come: may it go into L1?
+
+  // --- changes.cc
+  void bar_fills() override;
   void drop_l1() override;
   void evict(std::string_view key, coherence::Version version) override;
+  void refresh(std::string_view key, coherence::Version version, std::string_view stored) override;
+  void forget_tag(std::string_view tag, coherence::Version version) override;
+  void clear_before(coherence::Version version) override;
+  void forget_tags() override;
+  void join_tags(const coherence::TagBaseline& tags) override;
+  void data_is_up() override;
   void forget_older(std::string_view key, coherence::Version version);
   void put_into_l1(coherence::FillTable::Token token, const Found& found, TimePoint expires_at);
+  // nullptr: a negative entry.
+  Result<void> insert_into_l1(std::string_view key, const std::string* value,
+                              const serialization::TagSlots& tags, l1::EntryMeta meta);
 
   // --- reads.cc
   static bool is_wrong_type(const l2::Reply& reply);
   Result<void> check_call(std::string_view key,
                           std::optional<std::chrono::milliseconds> timeout) const;
+  Result<void> check_read(std::string_view key, const ReadOptions& options) const;
+  void answer_peeked(ReadCallback& callback, Peek found);
   void fetch(const std::shared_ptr<Flight>& flight, TimePoint deadline);
   void fetch_done(const std::shared_ptr<Flight>& flight, TimePoint sent_at, std::int64_t ttl_ms,
                   Result<l2::Reply> reply);
-  bool land_on_stored(const std::shared_ptr<Flight>& flight, TimePoint sent_at, std::int64_t ttl_ms,
-                      std::string bytes);
+  void land_absent(const std::shared_ptr<Flight>& flight, TimePoint sent_at);
+  void land_on_stored(const std::shared_ptr<Flight>& flight, TimePoint sent_at, std::int64_t ttl_ms,
+                      std::string bytes, UniqueFunction<void()> on_miss);
+  void ask_whether_dead(const Found& found, UniqueFunction<void(Result<bool>)> then);
   [[nodiscard]] Flights& flights_of(const Flight& flight);
   void answer(ReadCallback& callback, ReadResult result);
   void land(const std::shared_ptr<Flight>& flight, Found found, TimePoint expires_at,
@@ -130,15 +181,26 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
                   Result<l2::Reply> reply);
   void abandon_fill(Flight& flight);
 
+  // --- replay.cc
+  void queue_invalidation(coherence::InvalidationKind kind, const std::vector<std::string>& names);
+  void replay();
+  void send_batch(coherence::InvalidationQueue::Batch batch);
+
   // --- writes.cc
-  void write(std::string_view key, std::optional<std::string_view> value,
-             const WriteOptions& options, WriteCallback callback);
-  Result<void> check_write(std::string_view key, std::optional<std::string_view> value,
-                           const WriteOptions& options) const;
-  void write_locally(std::string_view key, std::optional<std::string_view> value,
-                     TimePoint expires_at, WriteCallback callback);
-  void write_done(const std::shared_ptr<Write>& write, Result<l2::Reply> reply);
-  Result<std::string> encode_change(serialization::MessageKind kind, std::string_view key);
+  Result<void> check_options(const WriteOptions& options, bool is_set) const;
+  static Result<serialization::TagSlots> tag_slots_of(const std::vector<std::string>& tags);
+  void set_locally(Write& write, const WriteOptions& options, WriteCallback callback);
+  std::uint64_t local_version(std::string_view key);
+  void invalidate_locally(const std::vector<std::string>& keys, WriteCallback callback);
+  void send(std::shared_ptr<Write> write, const WriteOptions& options, TimePoint sent_at);
+  void durable_write_done(const std::shared_ptr<Write>& write, DurableWriter::Outcome outcome);
+  void write_done(const std::shared_ptr<Write>& write, Result<l2::Reply> reply, bool comparable);
+  static Error refusal_of(const l2::Reply& reply);
+  void acknowledge(const std::shared_ptr<Write>& write, Written written);
+  void register_lease(TimePoint deadline,
+                      UniqueFunction<void(Result<std::chrono::milliseconds>)> done) override;
+  Result<std::string> encode_change(serialization::MessageKind kind, std::vector<std::string> keys,
+                                    std::optional<std::string> value = std::nullopt);
 
   // Immutable after create().
   const CacheOptions options_;
@@ -149,12 +211,15 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   std::unique_ptr<Executor> own_executor_;
   Executor* executor_ = nullptr;
   std::unique_ptr<l2::EventLoop> loop_;
-  std::unique_ptr<l2::Client> client_;       // Null when there is no Redis.
-  std::unique_ptr<LinkDriver> link_driver_;  // Likewise.
+  std::unique_ptr<l2::Client> client_;             // Null when there is no Redis.
+  std::unique_ptr<LinkDriver> link_driver_;        // Likewise,
+  std::unique_ptr<DurableWriter> durable_writer_;  // and this.
+  std::unique_ptr<Auditor> auditor_;               // Null, too, where none is wanted.
 
   // Thread-safe by themselves.
   coherence::LeaseCell lease_cell_;
   coherence::FillTable fills_;
+  coherence::TagTable tags_;
   Flights fetch_flights_{fills_};  // Of reads without a loader,
   Flights load_flights_{fills_};   // and with one.
   LoadGate load_gate_;
@@ -166,6 +231,9 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   std::atomic<std::uint64_t> fill_numbers_{0};
   std::atomic<std::uint64_t> local_versions_{0};
 
+  std::unique_ptr<coherence::InvalidationQueue> invalidations_;  // Null: none are kept.
+  bool is_replaying_ = false;                                    // Loop thread only.
+
   // Loads accepted by the executor and not yet finished; close() waits until there are none.
   Mutex loads_mutex_;
   CondVar loads_changed_;
@@ -173,9 +241,10 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
 
   struct Counters {
     std::atomic<std::uint64_t> reads_l1{0}, reads_l2{0}, reads_loader{0}, reads_absent{0},
-        reads_failed{0}, reads_joined{0}, lease_refusals{0}, loads{0}, loads_failed{0},
-        loads_not_stored{0}, fills{0}, fills_dropped{0}, writes_acknowledged{0}, writes_failed{0},
-        writes_unknown{0}, values_corrupt{0}, values_foreign{0}, l1_drops{0};
+        reads_failed{0}, reads_joined{0}, reads_stale{0}, lease_refusals{0}, loads{0},
+        loads_failed{0}, refreshed{0}, loads_not_stored{0}, fills{0}, fills_dropped{0},
+        writes_acknowledged{0}, writes_failed{0}, writes_unknown{0}, values_corrupt{0},
+        values_foreign{0}, l1_drops{0};
     std::atomic<std::size_t> reads_waiting{0};
   };
   Counters counters_;

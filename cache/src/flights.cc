@@ -25,25 +25,28 @@ Flights::Stripe& Flights::stripe_of(std::string_view key) {
 }
 
 // Under the stripe's lock.
-bool Flights::may_join(Flight& flight) {
-  if (fills_.untouched(flight.token_)) return true;
+bool Flights::may_join(Flight& flight, bool may_join_begun) {
+  if (may_join_begun && fills_.untouched(flight.token_)) return true;
   if (!flight.waits_at_gate_) return false;
   flight.token_ = fills_.begin(flight.key);
   flight.is_renewed_ = true;
   return true;
 }
 
-Flights::Boarding Flights::board(std::string_view key, Waiter waiter, const Loader& loader) {
+Flights::Boarding Flights::board(std::string_view key, Waiter waiter, const Loader& loader,
+                                 bool may_join_begun) {
   Stripe& stripe = stripe_of(key);
   MutexLock lock{stripe.mutex};
   const auto found = stripe.joinable.find(key);
-  if (found != stripe.joinable.end() && may_join(*found->second)) {
+  if (found != stripe.joinable.end() && may_join(*found->second, may_join_begun)) {
     found->second->waiters_.push_back(std::move(waiter));
+    found->second->wants_more_ |= !may_join_begun;
     return {found->second, false};
   }
   auto flight = std::make_shared<Flight>(std::string{key}, loader);
   flight->token_ = fills_.begin(key);
   flight->waiters_.push_back(std::move(waiter));
+  flight->wants_more_ = flight->must_ask_tags = !may_join_begun;
   // Erased first: the map's key must point into the flight that it leads to.
   if (found != stripe.joinable.end()) stripe.joinable.erase(found);
   stripe.joinable.emplace(flight->key, flight);
@@ -95,14 +98,15 @@ bool Flights::arrive_at_gate(const std::shared_ptr<Flight>& flight) {
   // What the newer flight will find is at least as new as what these came for.
   std::ranges::move(flight->waiters_, std::back_inserter(newest->second->waiters_));
   flight->waiters_.clear();
+  newest->second->wants_more_ |= flight->wants_more_;
   land_locked(stripe, flight);
   return false;
 }
 
-bool Flights::pass_gate(const std::shared_ptr<Flight>& flight) {
+Flights::AtGate Flights::pass_gate(const std::shared_ptr<Flight>& flight) {
   MutexLock lock{stripe_of(flight->key).mutex};
   flight->waits_at_gate_ = false;
-  return std::exchange(flight->is_renewed_, false);
+  return {std::exchange(flight->is_renewed_, false), !flight->wants_more_};
 }
 
 std::vector<Waiter> Flights::take_overdue(TimePoint now) {

@@ -31,6 +31,7 @@
 #include "tiercel/base/unique_function.h"
 #include "tiercel/cache/cache.h"
 #include "tiercel/coherence/fill_table.h"
+#include "tiercel/serialization/tag_slots.h"
 
 namespace tiercel {
 
@@ -39,6 +40,7 @@ using ReadCallback = UniqueFunction<void(ReadResult)>;
 struct Waiter {
   ReadCallback callback{};
   TimePoint deadline{};
+  std::uint64_t version_min = 0;  // An answer of a lower version, other than 0, is none.
 };
 
 // What a flight found, before it is made into a Value for each waiter.
@@ -47,6 +49,7 @@ struct Found {
   Tier tier = Tier::kL2;
   std::uint64_t version = 0;
   TimePoint as_of{};  // Reflects everything acknowledged before.
+  serialization::TagSlots tags{};
 };
 
 class Flight {
@@ -56,9 +59,13 @@ class Flight {
 
   const std::string key;
   const Loader loader;  // Empty for one that only fetches.
+  // Begun for a reader to whom our own view of the tags is not new enough.
+  bool must_ask_tags = false;
 
   // Touched by one thread at a time: the one that moves the flight forward.
   std::uint64_t fill_number = 0;  // Not 0: we asked for the fill lease in Redis, by this number.
+  std::string granted_at{};       // The history's version then, as the script said it,
+  std::uint64_t granted_in = 0;   // in this epoch: versions of another one are not comparable.
   std::uint32_t polls = 0;        // How often someone else held the fill lease.
   bool ignore_stored = false;     // What Redis holds is corrupt: load over it.
   bool is_inside_gate = false;    // Of LoadGate: must leave it when it ends.
@@ -71,6 +78,7 @@ class Flight {
   bool waits_at_gate_ = false;
   bool is_renewed_ = false;  // Its token was begun anew at the gate.
   bool has_landed_ = false;
+  bool wants_more_ = false;  // Than what is under way, or in L1, when a reader boards.
 };
 
 class Flights {
@@ -82,7 +90,8 @@ class Flights {
     bool begun = false;  // By this call: the caller must move it forward. Else it joined one.
   };
   // The waiter waits in a flight of the key that it may share, or in a new one with this loader.
-  Boarding board(std::string_view key, Waiter waiter, const Loader& loader);
+  // Where it may not join one that has begun to read, it shares only one that has not.
+  Boarding board(std::string_view key, Waiter waiter, const Loader& loader, bool may_join_begun);
 
   // Ends the flight: nobody can join any more. Returns what it had: the fill token, to be committed
   // or abandoned, and the waiters, to be answered after that. A second call returns nothing.
@@ -101,8 +110,12 @@ class Flights {
   // The flight is about to wait for its turn to load. False: a newer one has taken its place, its
   // waiters went there, and it has ended.
   [[nodiscard]] bool arrive_at_gate(const std::shared_ptr<Flight>& flight);
-  // It is its turn. True: the key changed while it waited, and someone joined since.
-  [[nodiscard]] bool pass_gate(const std::shared_ptr<Flight>& flight);
+  // It is its turn.
+  struct AtGate {
+    bool is_renewed;  // The key changed while it waited, and someone joined since.
+    bool may_use_l1;  // Nobody waits in it whom L1 was too old for.
+  };
+  [[nodiscard]] AtGate pass_gate(const std::shared_ptr<Flight>& flight);
 
   // Takes the waiters out whose deadline has passed. O(flights).
   std::vector<Waiter> take_overdue(TimePoint now);
@@ -117,7 +130,7 @@ class Flights {
     std::unordered_set<std::shared_ptr<Flight>> flying TIERCEL_GUARDED_BY(mutex);
   };
   Stripe& stripe_of(std::string_view key);
-  bool may_join(Flight& flight);
+  bool may_join(Flight& flight, bool may_join_begun);
   static Landed land_locked(Stripe& stripe, const std::shared_ptr<Flight>& flight)
       TIERCEL_REQUIRES(stripe.mutex);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "message_change.h"
 #include "tiercel/base/bytes.h"
 #include "tiercel/serialization/message.h"
 
@@ -18,29 +19,16 @@ coherence::Server to_server(const l2::ServerIdentity& identity) {
           .replication_id = identity.replication_id};
 }
 
-coherence::Change to_change(serialization::ReceivedMessage received) {
-  using serialization::MessageKind;
-  switch (received.message.kind) {
-    case MessageKind::kSet:
-    case MessageKind::kInvalidate:
-      return {.kind = coherence::ChangeKind::kKeys,
-              .version = received.version,
-              .keys = std::move(received.message.keys)};
-    case MessageKind::kFillDone:
-      return {.kind = coherence::ChangeKind::kNone, .version = received.version};
-    case MessageKind::kTag:
-    case MessageKind::kClear: break;
-  }
-  return {.kind = coherence::ChangeKind::kAll, .version = received.version};
-}
-
 }  // namespace
 
 LinkDriver::LinkDriver(coherence::SessionOptions options, const Clock& clock, l2::EventLoop& loop,
-                       Host& host, coherence::LeaseCell& cell, LogSink log)
-    : clock_(clock),
+                       Host& host, const coherence::Names& names, coherence::LeaseCell& cell,
+                       LogSink log)
+    : options_(options),
+      clock_(clock),
       loop_(loop),
       host_(host),
+      names_(names),
       cell_(cell),
       log_(std::move(log)),
       session_(options) {}
@@ -48,9 +36,10 @@ LinkDriver::LinkDriver(coherence::SessionOptions options, const Clock& clock, l2
 void LinkDriver::data_up(const l2::ServerIdentity& server) {
   {
     MutexLock lock{mutex_};
-    data_is_up_ = true;
+    is_data_up_ = true;
     changed_.notify_all();
   }
+  host_.data_is_up();  // First: what it sends is before all that is asked.
   session_.data_up(to_server(server), clock_.now(), actions_);
   settle();
 }
@@ -58,7 +47,7 @@ void LinkDriver::data_up(const l2::ServerIdentity& server) {
 void LinkDriver::data_down(const Error&) {
   {
     MutexLock lock{mutex_};
-    data_is_up_ = false;
+    is_data_up_ = false;
     changed_.notify_all();
   }
   session_.data_down(clock_.now(), actions_);
@@ -66,6 +55,7 @@ void LinkDriver::data_down(const Error&) {
 }
 
 void LinkDriver::stream_up(const l2::ServerIdentity& server) {
+  stream_endpoint_ = server.endpoint;
   session_.stream_up(to_server(server), clock_.now(), actions_);
   settle();
 }
@@ -93,6 +83,25 @@ void LinkDriver::stream_message(std::string_view payload) {
   settle();
 }
 
+void LinkDriver::stream_tracked(std::span<const std::string_view> keys) {
+  session_.foreign_change({keys.begin(), keys.end()}, clock_.now(), actions_);
+  settle();
+}
+
+void LinkDriver::stream_flushed() {
+  session_.foreign_flush(clock_.now(), actions_);
+  settle();
+}
+
+bool LinkDriver::is_on(const l2::ServerIdentity& server) const {
+  return session_.is_on(to_server(server));
+}
+
+void LinkDriver::replay_waits(bool waits) {
+  session_.replay_waits(waits, clock_.now(), actions_);
+  settle();
+}
+
 void LinkDriver::stream_pong(std::string_view token) {
   const auto number = parse_u64(token);
   if (!number) return;  // Not an answer to a ping of ours; the session waits on for its own.
@@ -111,42 +120,56 @@ void LinkDriver::settle() {
   // Carrying an action out may bring the next event (a redial brings stream_down at once), which
   // settles in turn.
   while (!actions_.empty()) {
-    const coherence::Actions batch = std::exchange(actions_, {});
-    for (const auto& action : batch) run(action);
+    coherence::Actions batch = std::exchange(actions_, {});
+    for (auto& action : batch) run(action);
   }
   publish();
   arm_timer();
 }
 
-void LinkDriver::run(const coherence::Action& action) {
+void LinkDriver::run(coherence::Action& action) {
+  using Kind = coherence::Action::Kind;
   switch (action.kind) {
-    case coherence::Action::Kind::kSendPing:
-      client_->stream_ping(std::to_string(action.token));
-      break;
-    case coherence::Action::Kind::kRedialStream:
+    case Kind::kSendPing: return client_->stream_ping(std::to_string(action.token));
+    case Kind::kAskMaster: return ask_master(action.token);
+    case Kind::kAskCandidate: return ask_candidate(action.address, action.token);
+    case Kind::kAskSentinels: return ask_sentinels(action.token);
+    case Kind::kAskHistory: return ask_history(action.token, action.version, action.count);
+    case Kind::kRedialStream:
       log(LogLevel::kWarning, "redialling the stream: " + action.reason);
-      client_->stream_redial(action.reason);
-      break;
-    case coherence::Action::Kind::kDropAll:
+      return client_->stream_redial(action.reason);
+    case Kind::kLeaveMaster:
+      log(LogLevel::kWarning, "leaving the master: " + action.reason);
+      return client_->leave_master(action.reason);
+    case Kind::kBarFills: return host_.bar_fills();
+    case Kind::kDropAll:
       log(LogLevel::kInfo, "L1 dropped: " + action.reason);
-      host_.drop_l1();
-      break;
-    case coherence::Action::Kind::kEvict: host_.evict(action.key, action.version); break;
+      return host_.drop_l1();
+    case Kind::kEvict: return host_.evict(action.key, action.version);
+    case Kind::kRefresh: return host_.refresh(action.key, action.version, action.value);
+    case Kind::kTag: return host_.forget_tag(action.key, action.version);
+    case Kind::kClear: return host_.clear_before(action.version);
   }
 }
 
 void LinkDriver::publish() {
+  epoch_number_.store(session_.epochs(), std::memory_order_release);
+  cell_.prove(session_.proven_at());
   cell_.grant(session_.lease_until());
   const bool granted = session_.lease_until() != TimePoint{};
-  const std::uint64_t epochs = session_.epochs();
   MutexLock lock{mutex_};
-  // epoch_ is empty while S is down.
-  const bool same_epoch = epochs == epochs_ && session_.stream_is_up() == !epoch_.empty();
-  if (same_epoch && granted == lease_was_granted_) return;
+  const bool is_same = session_.epochs() == epochs_ && granted == lease_was_granted_ &&
+                       session_.stream_is_up() == !epoch_.empty() &&  // Empty while S is down.
+                       session_.witness_mode() == witness_mode_ &&
+                       session_.why_no_lease() == why_no_lease_;
+  if (is_same) return;
   lease_was_granted_ = granted;
-  epochs_ = epochs;
+  epochs_ = session_.epochs();
+  epochs_warm_ = session_.epochs_warm();
   epoch_ = session_.epoch();
   master_ = session_.server_name();
+  witness_mode_ = session_.witness_mode();
+  why_no_lease_ = session_.why_no_lease();
   changed_.notify_all();
 }
 
@@ -165,7 +188,7 @@ void LinkDriver::arm_timer() {
 
 LeaseInfo LinkDriver::lease() const {
   LeaseInfo info;
-  info.mode = LeaseMode::kPing;
+  info.mode = LeaseMode::kRedis;
   const TimePoint until = cell_.until();
   const TimePoint now = clock_.now();
   info.held = until > now;
@@ -175,12 +198,18 @@ LeaseInfo LinkDriver::lease() const {
   MutexLock lock{mutex_};
   info.epoch = epoch_;
   info.master = master_;
+  info.witness = witness_mode_;
+  if (!info.held) {
+    info.why = why_no_lease_.empty() ? "the proofs are older than the lease" : why_no_lease_;
+  }
   return info;
 }
 
-bool LinkDriver::data_is_up() const {
+std::string LinkDriver::why_no_lease() const { return lease().why; }
+
+bool LinkDriver::is_data_up() const {
   MutexLock lock{mutex_};
-  return data_is_up_;
+  return is_data_up_;
 }
 
 void LinkDriver::wait_for_change(Duration limit) {
@@ -192,7 +221,8 @@ LinkDriver::Counts LinkDriver::counts() const {
   MutexLock lock{mutex_};
   return {.messages = messages_.load(std::memory_order_relaxed),
           .messages_unreadable = messages_unreadable_.load(std::memory_order_relaxed),
-          .epochs = epochs_};
+          .epochs = epochs_,
+          .epochs_warm = epochs_warm_};
 }
 
 void LinkDriver::log(LogLevel level, std::string_view message) const {

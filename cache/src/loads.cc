@@ -20,8 +20,8 @@
 #include <utility>
 
 #include "core.h"
+#include "scripts.h"
 #include "tiercel/base/bytes.h"
-#include "tiercel/coherence/scripts.h"
 
 namespace tiercel {
 namespace {
@@ -31,19 +31,6 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kPollFirst = 10ms;
 constexpr milliseconds kPollMax = 200ms;
-
-const l2::Script& begin_fill_script() {
-  static const l2::Script script{coherence::kBeginFillScript};
-  return script;
-}
-const l2::Script& finish_fill_script() {
-  static const l2::Script script{coherence::kFinishFillScript};
-  return script;
-}
-const l2::Script& abandon_fill_script() {
-  static const l2::Script script{coherence::kAbandonFillScript};
-  return script;
-}
 
 Result<std::optional<Loaded>> run_loader(const Loader& loader, std::string_view key) {
   try {
@@ -72,7 +59,8 @@ void Cache::Core::begin_fill(const std::shared_ptr<Flight>& flight) {
   const std::string token = fill_token(*flight);
   const std::string lease_ms = std::to_string(options_.fill_lease.count());
   client_->submit_script(
-      begin_fill_script(), std::array<std::string_view, 2>{value_key, fill_key},
+      begin_fill_script(),
+      std::array<std::string_view, 4>{value_key, fill_key, names_.history_key(), names_.tags_key()},
       std::array<std::string_view, 3>{token, lease_ms, flight->ignore_stored ? "1" : "0"},
       l2::Retry::kSafe, sent_at + options_.read_timeout_before_load,
       [this, flight, sent_at](Result<l2::Reply> reply) {
@@ -99,11 +87,16 @@ void Cache::Core::begin_fill_done(const std::shared_ptr<Flight>& flight, TimePoi
   const auto& elements = reply->elements;
   const std::int64_t outcome = reply->is_array() && !elements.empty() ? elements[0].integer : 0;
   if (outcome == 1 && elements.size() == 3) {
-    if (land_on_stored(flight, sent_at, elements[2].integer, elements[1].text)) return;
-    flight->ignore_stored = true;  // Corrupt, or a tombstone: load over it.
-    return begin_fill(flight);
+    return land_on_stored(flight, sent_at, elements[2].integer, elements[1].text, [this, flight] {
+      flight->ignore_stored = true;  // Corrupt, dead, or a tombstone: load over it.
+      begin_fill(flight);
+    });
   }
-  if (outcome == 2) return queue_load(flight);
+  if (outcome == 2 && elements.size() == 2) {
+    flight->granted_at = elements[1].text;
+    flight->granted_in = link_driver_->epochs();
+    return queue_load(flight);
+  }
   if (outcome == 3) return poll_fill(flight, elements.size() > 1 ? elements[1].integer : -1);
   abandon_fill(*flight);  // An error of the server's, e.g. a fill key of another type.
   queue_load(flight);
@@ -126,13 +119,13 @@ void Cache::Core::queue_load(const std::shared_ptr<Flight>& flight) {
 
 void Cache::Core::pass_gate(const std::shared_ptr<Flight>& flight) {
   flight->is_inside_gate = true;
-  const bool is_renewed = load_flights_.pass_gate(flight);
+  const auto [is_renewed, may_use_l1] = load_flights_.pass_gate(flight);
   if (load_flights_.land_if_empty(flight)) {
     abandon_fill(*flight);
     return leave_gate(*flight);
   }
   // The load before this one may have brought what is wanted.
-  if (Peek found = peek(flight->key); found.kind != Peek::Kind::kMiss) {
+  if (Peek found = may_use_l1 ? peek(flight->key, {}) : Peek{}; found.is_answer()) {
     abandon_fill(*flight);
     Found again{.tier = Tier::kL1, .as_of = now()};
     if (found.value) {
@@ -183,6 +176,9 @@ void Cache::Core::load(const std::shared_ptr<Flight>& flight) {
   if (loaded && *loaded && (*loaded)->ttl) {
     if (auto valid = check_ttl(*(*loaded)->ttl); !valid) loaded = valid.error();
   }
+  if (loaded && *loaded) {
+    if (auto tags = tag_slots_of((*loaded)->tags); !tags) loaded = tags.error();
+  }
   if (loaded) return store_loaded(flight, std::move(*loaded), began_at);
   counters_.loads_failed.fetch_add(1, std::memory_order_relaxed);
   abandon_fill(*flight);
@@ -193,7 +189,10 @@ void Cache::Core::store_loaded(const std::shared_ptr<Flight>& flight, std::optio
                                TimePoint began_at) {
   const bool negative = !loaded;
   Found found{.tier = Tier::kLoader, .as_of = began_at};
-  if (loaded) found.bytes = std::make_shared<const std::string>(std::move(loaded->bytes));
+  if (loaded) {
+    found.bytes = std::make_shared<const std::string>(std::move(loaded->bytes));
+    found.tags = *tag_slots_of(loaded->tags);  // They were checked.
+  }
   const Life life = life_of(loaded ? loaded->ttl : std::nullopt, negative);
   const TimePoint expires_at = end_of(life, now());
   const bool keep = !negative || options_.negative_ttl.has_value();
@@ -204,9 +203,11 @@ void Cache::Core::store_loaded(const std::shared_ptr<Flight>& flight, std::optio
   const auto envelope = serialization::encode_envelope(
       {.negative = negative,
        .hard_ttl = life.value_or(milliseconds{0}),
+       .tag_slots = found.tags,
        .payload = negative ? std::string_view{} : std::string_view{*found.bytes}});
-  const auto message = encode_change(serialization::MessageKind::kFillDone, flight->key);
-  if (!keep || flight->fill_number == 0 || !envelope || !message) {
+  const auto message = encode_change(serialization::MessageKind::kFillDone, {flight->key});
+  const bool is_same_epoch = flight->granted_in == link_driver_->epochs();
+  if (!keep || flight->fill_number == 0 || !is_same_epoch || !envelope || !message) {
     counters_.loads_not_stored.fetch_add(1, std::memory_order_relaxed);
     abandon_fill(*flight);
     return land(flight, std::move(found), expires_at, /*may_cache=*/false);
@@ -216,11 +217,20 @@ void Cache::Core::store_loaded(const std::shared_ptr<Flight>& flight, std::optio
   const std::string token = fill_token(*flight);
   const std::string ttl_ms = ttl_argument(life);
   const std::string entries = std::to_string(options_.history_entries);
+  std::vector<std::string> slots;
+  for (const auto slot : found.tags.span()) slots.push_back(std::to_string(slot));
+  std::vector<std::string_view> arguments{token,
+                                          *envelope,
+                                          ttl_ms,
+                                          *message,
+                                          entries,
+                                          flight->granted_at,
+                                          flight->ignore_stored ? "1" : "0"};
+  arguments.insert(arguments.end(), slots.begin(), slots.end());
   client_->submit_script(
       finish_fill_script(),
-      std::array<std::string_view, 3>{value_key, fill_key, names_.history_key()},
-      std::array<std::string_view, 5>{token, *envelope, ttl_ms, *message, entries},
-      l2::Retry::kIfNotSent, now() + options_.write_timeout,
+      std::array<std::string_view, 4>{value_key, fill_key, names_.history_key(), names_.tags_key()},
+      arguments, l2::Retry::kIfNotSent, now() + options_.write_timeout,
       [self = shared_from_this(), flight, found = std::move(found),
        expires_at](Result<l2::Reply> reply) mutable {
         self->store_done(flight, std::move(found), expires_at, std::move(reply));

@@ -57,7 +57,7 @@ Result<void> validate(const CacheOptions& options) {
   if (auto names = coherence::Names::create(options.name_space); !names) return names.error();
   if (auto valid = check_surroundings(options); !valid) return valid;
   if (auto valid = coherence::validate(coherence::SessionOptions{
-          .lease = options.lease, .stream_timeout = options.stream_timeout});
+          .lease = options.lease, .stream_timeout = options.stream_timeout});  // The rest at open.
       !valid) {
     return valid;
   }
@@ -72,6 +72,9 @@ Result<void> validate(const CacheOptions& options) {
       check_range("fill_lease", options.fill_lease, 10ms, 10min),
       check_range("reads_waiting_max", options.reads_waiting_max, 1, std::size_t{16} << 20),
       check_range("value_bytes_max", options.value_bytes_max, 1, serialization::kPayloadBytesMax),
+      check_range("value_push_bytes_max", options.value_push_bytes_max, 0, 65536),
+      check_range("invalidations_queued_max", options.invalidations_queued_max, 0, 1'000'000),
+      check_range("audit_one_in", options.audit_one_in.value_or(1), 1, 1'000'000'000),
       check_range("history_entries", options.history_entries, 16, 100'000'000),
   };
   for (const auto& check : checks) {

@@ -114,6 +114,9 @@ void FillTable::finish(Stripe& stripe, Token& token, Version inserted) {
   const auto found = stripe.keys.find(token.key_);
   TIERCEL_CHECK(found != stripe.keys.end());
   KeyState& state = found->second;
+  // Whoever comes from now on may have seen this one, and must not join a fill that could bring an
+  // older one.
+  if (inserted != kVersionUnknown) ++state.marks;
   state.floor = std::max(state.floor, inserted);
   --stripe.tokens;
   if (--state.tokens == 0) stripe.keys.erase(found);

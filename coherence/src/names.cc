@@ -35,6 +35,8 @@ Names::Names(std::string_view name_space, std::uint32_t database)
     : value_prefix_(joined(name_space, ":")),
       fill_prefix_(joined(name_space, "/fill:")),
       history_key_(joined(name_space, "/history")),
+      tags_key_(joined(name_space, "/tags")),
+      lease_key_(joined(name_space, "/lease")),
       channel_(joined(name_space, "/changes")) {
   if (database != 0) channel_ += "@" + std::to_string(database);
 }

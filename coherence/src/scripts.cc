@@ -1,83 +1,232 @@
 #include "tiercel/coherence/scripts.h"
 
 // Lua numbers are doubles, exact to 2^53 only, so a version is packed from two 32-bit halves:
-// 44 + 20 bits = (ms >> 12), ((ms & 4095) << 20 | seq).
+// 44 + 20 bits = (ms >> 12), ((ms & 4095) << 20 | seq); and compared by halves, too, since Lua
+// compares strings by the server's locale (strcoll) and not by their bytes.
 //
 // The sequence part of an id exceeds 20 bits only when the server's wall clock was set back and
 // more than a million writes followed before it caught up. Then the next millisecond is begun by
 // hand; later ids follow on from there.
 //
-// The message is published before the value changes: where a step is refused midway (no permission
+// The message is published before anything changes: where a step is refused midway (no permission
 // for the channel, a ttl that is no number), a needless invalidation is harmless and a change that
 // nobody is told of is not. Nobody can see the moment in between.
 
-// Macros, since each script must be one literal. They share the locals `ms` and `seq`: the first
-// sets them from `id`, the second from a new entry of the history, the third packs `version`.
-#define TIERCEL_LUA_PARSE_ID                     \
-  "local dash = string.find(id, '-', 1, true)\n" \
-  "ms = tonumber(string.sub(id, 1, dash - 1))\n" \
-  "seq = tonumber(string.sub(id, dash + 1))\n"
+// Macros, since each script must be one literal, and a Lua function would be made anew at each
+// call. They share the locals `ms` and `seq`: PARSE_ID sets them from `id`, APPEND from a new entry
+// of the history, NEWEST from the newest one; PACK_VERSION makes `version` of them.
+// clang-format off
+#define TIERCEL_LUA_PARSE_ID \
+  "ms, seq = string.match(id, '(%d+)-(%d+)')\n" \
+  "ms, seq = ms + 0, seq + 0\n"
 
-#define TIERCEL_LUA_APPEND(message)                                                   \
-  "local id = redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[5], '*', 'm', " message \
-  ")\n" TIERCEL_LUA_PARSE_ID                                                          \
-  "if seq > 1048575 then\n"                                                           \
-  "  redis.call('XDEL', KEYS[3], id)\n"                                               \
-  "  ms, seq = ms + 1, 0\n"                                                           \
-  "  redis.call('XADD', KEYS[3], string.format('%.0f-0', ms), 'm', " message          \
-  ")\n"                                                                               \
+#define TIERCEL_LUA_APPEND(history, message, entries) \
+  "local id = redis.call('XADD', " history ", 'MAXLEN', '~', " entries ", '*', 'm', " message ")\n" \
+  TIERCEL_LUA_PARSE_ID \
+  "if seq > 1048575 then\n" \
+  "  redis.call('XDEL', " history ", id)\n" \
+  "  ms, seq = ms + 1, 0\n" \
+  "  redis.call('XADD', " history ", string.format('%.0f-0', ms), 'm', " message ")\n" \
+  "end\n"
+
+// Where there is no history, the next entry will be of the server's clock at the earliest: what is
+// returned is less than that.
+#define TIERCEL_LUA_NEWEST(history) \
+  "local ms, seq\n" \
+  "local last = redis.call('XREVRANGE', " history ", '+', '-', 'COUNT', 1)\n" \
+  "if last[1] then\n" \
+  "  local id = last[1][1]\n" \
+  TIERCEL_LUA_PARSE_ID \
+  "else\n" \
+  "  local now = redis.call('TIME')\n" \
+  "  ms, seq = now[1] * 1000 + math.floor(now[2] / 1000) - 1, 1048575\n" \
   "end\n"
 
 #define TIERCEL_LUA_PACK_VERSION \
-  "local version = struct.pack('>I4I4', math.floor(ms / 4096), (ms % 4096) * 1048576 + seq)\n"
+  "local rest = ms % 4096\n" \
+  "local version = struct.pack('>I4I4', (ms - rest) / 4096, rest * 1048576 + seq)\n"
+
+#define TIERCEL_LUA_STORE(envelope, ttl) \
+  "if " ttl " == '0' then\n" \
+  "  redis.call('SET', KEYS[1], version .. " envelope ")\n" \
+  "else\n" \
+  "  redis.call('SET', KEYS[1], version .. " envelope ", 'PX', " ttl ")\n" \
+  "end\n"
+
+// From the history entry on, what every write of one key does.
+#define TIERCEL_LUA_WRITE \
+  "local ms, seq\n" \
+  TIERCEL_LUA_APPEND("KEYS[3]", "ARGV[3]", "ARGV[5]") \
+  TIERCEL_LUA_PACK_VERSION \
+  "redis.call('PUBLISH', ARGV[4], version .. ARGV[3])\n" \
+  "redis.call('DEL', KEYS[2])\n" \
+  "if ARGV[1] == '' then\n" \
+  "  redis.call('DEL', KEYS[1])\n" \
+  "  return version\n" \
+  "end\n" \
+  TIERCEL_LUA_STORE("ARGV[1]", "ARGV[2]") \
+  "return version\n"
+// clang-format on
 
 namespace tiercel::coherence {
 
-const std::string_view kWriteScript =
-    "local ms, seq\n" TIERCEL_LUA_APPEND("ARGV[3]") TIERCEL_LUA_PACK_VERSION
+const std::string_view kWriteScript = TIERCEL_LUA_WRITE;
+
+// The head of a value (docs/wire_format.md), with offsets that begin at 1: version, mark, format
+// version, kind; the root pointer at 25, as our writers make it; flags at 33, of which bit 0 is
+// "negative" and bit 2 "tombstone"; at 65 the pointer to the slots of its tags, in words from 73 on
+// (type 1, elements of two bytes: 3), or 0. `current` becomes false where there is no value, or a
+// dead one, '' where it is of unknown version.
+const std::string_view kWriteIfScript =
+    "local head = redis.pcall('GETRANGE', KEYS[1], 0, 71)\n"
+    "local current = ''\n"
+    "if head == '' then\n"
+    "  if redis.call('EXISTS', KEYS[1]) == 0 then current = false end\n"
+    "elseif type(head) == 'string' and #head == 72 and\n"
+    "    string.sub(head, 9, 14) == '\\241TCL\\1\\1' and\n"
+    "    string.sub(head, 25, 32) == '\\0\\0\\0\\0\\3\\0\\2\\0' then\n"
+    "  local flags = string.byte(head, 33)\n"
+    "  if flags % 2 == 1 or flags % 8 >= 4 then\n"
+    "    current = false\n"
+    "  elseif string.find(head, '[^%z]') <= 8 then\n"
+    "    current = string.sub(head, 1, 8)\n"
+    "    local fields = {'base'}\n"
+    "    local pointer, list = struct.unpack('<I4I4', head, 65)\n"
+    "    if pointer % 4 == 1 and list % 8 == 3 then\n"
+    "      local count = (list - 3) / 8\n"
+    "      local at = 72 + 2 * (pointer - 1)\n"
+    "      local slots = redis.call('GETRANGE', KEYS[1], at, at + 2 * count - 1)\n"
+    "      for i = 1, math.min(count, #slots / 2) do\n"
+    "        fields[i + 1] = struct.unpack('<I2', slots, 2 * i - 1)\n"
+    "      end\n"
+    "    end\n"
+    "    local high, low = struct.unpack('>I4I4', current)\n"
+    "    local changed = redis.call('HMGET', KEYS[4], unpack(fields))\n"
+    "    for i = 1, #changed do\n"
+    "      local h, l = 4294967295, 0\n"
+    "      if changed[i] then h, l = struct.unpack('>I4I4', changed[i]) end\n"
+    "      if changed[i] or i == 1 then\n"
+    "        if h > high or (h == high and l > low) then current = false end\n"
+    "      end\n"
+    "    end\n"
+    "  end\n"
+    "end\n"
+    "if ARGV[6] == '' then\n"
+    "  if current then return {current} end\n"
+    "elseif current ~= ARGV[6] then\n"
+    "  return {current}\n"
+    "end\n" TIERCEL_LUA_WRITE;
+
+const std::string_view kWriteUnversionedScript =
+    "local version = '\\0\\0\\0\\0\\0\\0\\0\\0'\n"
     "redis.call('PUBLISH', ARGV[4], version .. ARGV[3])\n"
     "redis.call('DEL', KEYS[2])\n"
     "if ARGV[1] == '' then\n"
     "  redis.call('DEL', KEYS[1])\n"
-    "elseif ARGV[2] == '0' then\n"
-    "  redis.call('SET', KEYS[1], version .. ARGV[1])\n"
-    "else\n"
-    "  redis.call('SET', KEYS[1], version .. ARGV[1], 'PX', ARGV[2])\n"
-    "end\n"
+    "  return version\n"
+    "end\n" TIERCEL_LUA_STORE("ARGV[1]", "ARGV[2]") "return version\n";
+
+const std::string_view kInvalidateManyScript =
+    "local ms, seq\n" TIERCEL_LUA_APPEND("KEYS[1]", "ARGV[1]", "ARGV[3]") TIERCEL_LUA_PACK_VERSION
+    "redis.call('PUBLISH', ARGV[2], version .. ARGV[1])\n"
+    "redis.call('DEL', unpack(KEYS, 2))\n"
     "return version\n";
+
+const std::string_view kInvalidateTagsScript =
+    "local ms, seq\n" TIERCEL_LUA_APPEND("KEYS[1]", "ARGV[1]", "ARGV[3]") TIERCEL_LUA_PACK_VERSION
+    "redis.call('PUBLISH', ARGV[2], version .. ARGV[1])\n"
+    "redis.call('HSETNX', KEYS[2], 'base', version)\n"
+    "local fields = {}\n"
+    "for i = 4, #ARGV do\n"
+    "  fields[2 * i - 7], fields[2 * i - 6] = ARGV[i], version\n"
+    "end\n"
+    "redis.call('HSET', KEYS[2], unpack(fields))\n"
+    "return version\n";
+
+const std::string_view kClearScript =
+    "local ms, seq\n" TIERCEL_LUA_APPEND("KEYS[1]", "ARGV[1]", "ARGV[3]") TIERCEL_LUA_PACK_VERSION
+    "redis.call('PUBLISH', ARGV[2], version .. ARGV[1])\n"
+    "redis.call('DEL', KEYS[2])\n"
+    "redis.call('HSET', KEYS[2], 'base', version)\n"
+    "return version\n";
+
+const std::string_view kReadTagsScript =
+    "if redis.call('HEXISTS', KEYS[2], 'base') == 0 then\n" TIERCEL_LUA_NEWEST("KEYS[1]")
+        TIERCEL_LUA_PACK_VERSION
+    "  redis.call('HSET', KEYS[2], 'base', version)\n"
+    "end\n"
+    "if #ARGV == 0 then return redis.call('HGETALL', KEYS[2]) end\n"
+    "return redis.call('HMGET', KEYS[2], unpack(ARGV))\n";
 
 const std::string_view kBeginFillScript =
     "if ARGV[3] == '0' then\n"
     "  local value = redis.call('GET', KEYS[1])\n"
     "  if value then return {1, value, redis.call('PTTL', KEYS[1])} end\n"
     "end\n"
-    "if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {2} end\n"
-    "if redis.call('GET', KEYS[2]) == ARGV[1] then return {2} end\n"
-    "return {3, redis.call('PTTL', KEYS[2])}\n";
+    "if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) and\n"
+    "    redis.call('GET', KEYS[2]) ~= ARGV[1] then\n"
+    "  return {3, redis.call('PTTL', KEYS[2])}\n"
+    "end\n" TIERCEL_LUA_NEWEST("KEYS[3]") TIERCEL_LUA_PACK_VERSION
+    "redis.call('HSETNX', KEYS[4], 'base', version)\n"
+    "return {2, version}\n";
 
+// What the tags say is never newer than what the fill saw, or the fill is refused: also where
+// nothing says what happened meanwhile, for the hash is gone, or was begun since.
 // clang-format off
 const std::string_view kFinishFillScript =
     "if redis.call('GET', KEYS[2]) ~= ARGV[1] then return false end\n"
+    "redis.call('DEL', KEYS[2])\n"
+    "if ARGV[7] == '0' and redis.call('EXISTS', KEYS[1]) == 1 then return false end\n"
+    "local high, low = struct.unpack('>I4I4', ARGV[6])\n"
+    "local changed = redis.call('HMGET', KEYS[4], 'base', unpack(ARGV, 8))\n"
+    "if not changed[1] then return false end\n"
+    "for i = 1, #changed do\n"
+    "  if changed[i] then\n"
+    "    local h, l = struct.unpack('>I4I4', changed[i])\n"
+    "    if h > high or (h == high and l > low) then return false end\n"
+    "  end\n"
+    "end\n"
     "local ms, seq\n"
     "local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)\n"
     "if last[1] then\n"
     "  local id = last[1][1]\n"
     TIERCEL_LUA_PARSE_ID
     "else\n"
-    TIERCEL_LUA_APPEND("ARGV[4]")
+    TIERCEL_LUA_APPEND("KEYS[3]", "ARGV[4]", "ARGV[5]")
     "end\n"
     TIERCEL_LUA_PACK_VERSION
-    "redis.call('DEL', KEYS[2])\n"
-    "if ARGV[3] == '0' then\n"
-    "  redis.call('SET', KEYS[1], version .. ARGV[2])\n"
-    "else\n"
-    "  redis.call('SET', KEYS[1], version .. ARGV[2], 'PX', ARGV[3])\n"
-    "end\n"
+    TIERCEL_LUA_STORE("ARGV[2]", "ARGV[3]")
     "return version\n";
 // clang-format on
 
 const std::string_view kAbandonFillScript =
     "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n"
     "return redis.call('DEL', KEYS[1])\n";
+
+const std::string_view kNewestScript =
+    "local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)\n"
+    "return last[1] and last[1][1] or ''\n";
+
+const std::string_view kAuditScript =
+    "local size = redis.pcall('STRLEN', KEYS[1])\n"
+    "local bytes = false\n"
+    "if type(size) ~= 'number' then\n"
+    "  size = -1\n"
+    "elseif size > tonumber(ARGV[1]) then\n"
+    "  bytes = redis.call('GETRANGE', KEYS[1], 0, 32)\n"
+    "else\n"
+    "  bytes = redis.call('GET', KEYS[1])\n"
+    "end\n"
+    "return {size, bytes, redis.call('HMGET', KEYS[2], 'base', unpack(ARGV, 2))}\n";
+
+const std::string_view kRegisterLeaseScript =
+    "local mine = tonumber(ARGV[1])\n"
+    "local longest = tonumber(redis.call('GET', KEYS[1]) or '0') or 0\n"
+    "if longest < mine then\n"
+    "  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n"
+    "  return mine\n"
+    "end\n"
+    "if longest == mine then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end\n"
+    "return longest\n";
 
 }  // namespace tiercel::coherence

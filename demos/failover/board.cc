@@ -10,7 +10,7 @@
 #include <type_traits>
 #include <utility>
 
-// Layout: BoardState, newest position of each key, log, ids (only with a trace). A new memfd is all
+// Layout: BoardState, the log of all writes, ids (only with a trace). A new memfd is all
 // zeros, which is the start value of every atomic here.
 
 namespace tiercel::failover {
@@ -18,13 +18,9 @@ namespace {
 
 constexpr std::uint64_t kMagic = 0x4c4352544d454421;
 
-static_assert(std::atomic<std::uint64_t>::is_always_lock_free &&
-                  std::atomic<std::uint32_t>::is_always_lock_free,
-              "between processes only lock-free atomics work");
 static_assert(std::is_trivially_copyable_v<BoardConfig>);
 
 struct Layout {
-  std::size_t newest;
   std::size_t log;
   std::size_t ids;
   std::size_t end;
@@ -32,11 +28,16 @@ struct Layout {
 
 constexpr std::size_t aligned(std::size_t offset) { return (offset + 63) / 64 * 64; }
 
+WriteLog::Limits limits_of(const BoardConfig& config) {
+  return {.key_count = config.key_count,
+          .capacity = config.log_capacity,
+          .staleness_max = config.staleness_max()};
+}
+
 Layout layout_of(const BoardConfig& config) {
   Layout layout{};
-  layout.newest = aligned(sizeof(BoardState));
-  layout.log = aligned(layout.newest + config.key_count * sizeof(std::uint32_t));
-  layout.ids = aligned(layout.log + std::size_t{config.log_capacity} * sizeof(WriteRecord));
+  layout.log = aligned(sizeof(BoardState));
+  layout.ids = aligned(layout.log + WriteLog::bytes(limits_of(config)));
   layout.end = layout.ids + (config.trace_bytes > 0 ? config.key_count * sizeof(std::uint64_t) : 0);
   return layout;
 }
@@ -92,11 +93,14 @@ Result<Board> Board::attach(int fd) {
 }
 
 Board::Board(int fd, void* memory, std::size_t bytes) noexcept
-    : fd_(fd), memory_(memory), bytes_(bytes), state_(static_cast<BoardState*>(memory)) {
+    : fd_(fd),
+      memory_(memory),
+      bytes_(bytes),
+      state_(static_cast<BoardState*>(memory)),
+      log_(limits_of(state_->config),
+           static_cast<std::byte*>(memory) + layout_of(state_->config).log) {
   const Layout layout = layout_of(state_->config);
   auto* base = static_cast<std::byte*>(memory);
-  newest_ = reinterpret_cast<std::atomic<std::uint32_t>*>(base + layout.newest);
-  log_ = reinterpret_cast<WriteRecord*>(base + layout.log);
   if (state_->config.trace_bytes > 0) {
     ids_ = {reinterpret_cast<std::uint64_t*>(base + layout.ids), state_->config.key_count};
   }
@@ -107,7 +111,6 @@ Board::Board(Board&& other) noexcept
       memory_(std::exchange(other.memory_, nullptr)),
       bytes_(other.bytes_),
       state_(other.state_),
-      newest_(other.newest_),
       log_(other.log_),
       ids_(other.ids_) {}
 
@@ -124,10 +127,6 @@ std::optional<std::uint32_t> Board::key_of_id(std::uint64_t id) const noexcept {
   const auto found = std::ranges::lower_bound(ids_, id);
   if (found == ids_.end() || *found != id) return std::nullopt;
   return static_cast<std::uint32_t>(found - ids_.begin());
-}
-
-std::uint32_t Board::record_count() const noexcept {
-  return std::min(state_->records.load(std::memory_order_acquire), config().log_capacity);
 }
 
 }  // namespace tiercel::failover

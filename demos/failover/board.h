@@ -19,13 +19,16 @@
 #include <span>
 #include <string>
 
-#include "failover/histogram.h"
 #include "failover/options.h"
-#include "failover/suspects.h"
+#include "fleet/histogram.h"
+#include "fleet/write_log.h"
 #include "tiercel/base/clock.h"
 #include "tiercel/base/result.h"
 
 namespace tiercel::failover {
+
+// The oracle and what it judges by are shared with the chaos runs.
+using namespace fleet;
 
 inline constexpr const char* kNamespace = "demo";
 // How much later than the lease allows a read may be before it is wrong: for clocks that are read
@@ -61,22 +64,6 @@ enum class Phase : std::uint32_t {
   kStopped,  // Instances end.
 };
 
-enum class Outcome : std::uint32_t { kAcked, kUnknown, kFailed };
-
-// One write that has ended. All but missed_until is constant once it is published.
-struct WriteRecord {
-  std::uint32_t key;
-  std::uint32_t previous;  // Position of this key's write before, or kNoRecord.
-  std::uint32_t sequence;  // Counts the writes of the key, from 1.
-  Outcome outcome;
-  std::uint64_t version;    // 0 unless acknowledged.
-  std::int64_t settled_at;  // Nanoseconds on Clock::system(), when the writer knew.
-  // The latest begin of a read answered by L1 that should have seen this write and did not; 0:
-  // none.
-  std::atomic<std::int64_t> missed_until;
-};
-inline constexpr std::uint32_t kNoRecord = 0;  // Positions begin at 1.
-
 // What one instance counts and says of itself.
 struct InstanceBoard {
   std::atomic<std::uint32_t> ready;          // 1 when connected and all its keys are written,
@@ -101,16 +88,12 @@ struct BoardState {
 
   std::atomic<Phase> phase;
   // On Clock::system(); 0: not yet.
-  std::atomic<std::int64_t> kill_begun_at;     // Before SIGKILL was sent to the master,
-  std::atomic<std::int64_t> kill_done_at;      // and when it was certainly dead.
-  std::atomic<std::int64_t> first_write_at;    // First acknowledged write begun after that.
-  std::atomic<std::int64_t> first_l1_hit_at;   // First L1 hit in an epoch begun after that.
-  std::atomic<std::uint32_t> records;          // Positions given out.
-  std::atomic<std::uint64_t> records_refused;  // The log was full.
+  std::atomic<std::int64_t> kill_begun_at;    // Before SIGKILL was sent to the master,
+  std::atomic<std::int64_t> kill_done_at;     // and when it was certainly dead.
+  std::atomic<std::int64_t> first_write_at;   // First acknowledged write begun after that.
+  std::atomic<std::int64_t> first_l1_hit_at;  // First L1 hit in an epoch begun after that.
 
   std::array<InstanceBoard, kInstancesMax> instances;
-  Suspects stale;      // Oracle R: (newest, oldest) position of the writes missed beyond the bound.
-  Suspects backwards;  // Oracle M: the version of the write that was seen before and then no more.
 };
 
 class Board {
@@ -139,19 +122,9 @@ class Board {
   }
   [[nodiscard]] std::optional<std::uint32_t> key_of_id(std::uint64_t id) const noexcept;
 
-  // Position of the key's newest write, or kNoRecord.
-  [[nodiscard]] std::atomic<std::uint32_t>& newest(std::uint32_t key) noexcept {
-    return newest_[key];
-  }
-  [[nodiscard]] const std::atomic<std::uint32_t>& newest(std::uint32_t key) const noexcept {
-    return newest_[key];
-  }
-  [[nodiscard]] WriteRecord& record(std::uint32_t position) noexcept { return log_[position - 1]; }
-  [[nodiscard]] const WriteRecord& record(std::uint32_t position) const noexcept {
-    return log_[position - 1];
-  }
-  // How many writes are in the log. Not all may be filled in while writers run.
-  [[nodiscard]] std::uint32_t record_count() const noexcept;
+  // Every write of the run with its outcome.
+  [[nodiscard]] WriteLog& log() noexcept { return log_; }
+  [[nodiscard]] const WriteLog& log() const noexcept { return log_; }
 
  private:
   Board(int fd, void* memory, std::size_t bytes) noexcept;
@@ -160,8 +133,7 @@ class Board {
   void* memory_;
   std::size_t bytes_;
   BoardState* state_;
-  std::atomic<std::uint32_t>* newest_;
-  WriteRecord* log_;
+  WriteLog log_;
   std::span<std::uint64_t> ids_;
 };
 

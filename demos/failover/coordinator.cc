@@ -16,13 +16,14 @@
 #include "failover/board.h"
 #include "failover/events.h"
 #include "failover/fleet.h"
-#include "failover/history.h"
 #include "failover/instance.h"
 #include "failover/operator.h"
-#include "failover/oracle.h"
 #include "failover/progress.h"
 #include "failover/report.h"
 #include "failover/trace.h"
+#include "fleet/history.h"
+#include "fleet/oracle.h"
+#include "fleet/payload.h"
 #include "support/poll_until.h"
 #include "support/redis_server.h"
 #include "tiercel/base/random.h"
@@ -222,7 +223,7 @@ Result<History> Coordinator::final_history() {
   (void)testing::poll_until([&] { return (master = servers_.master_index()) >= 0; },
                             kFinalMasterMax, kLook);
   if (master < 0) return unavailable("there is no master at the end of the run");
-  return read_history(servers_.server(static_cast<std::size_t>(master)).unix_path());
+  return read_history(servers_.server(static_cast<std::size_t>(master)).unix_path(), kNamespace);
 }
 
 int Coordinator::report() {
@@ -231,16 +232,19 @@ int Coordinator::report() {
     return complain(kExitFailed, "the run cannot be judged: " + history.error().to_string());
   }
   const BoardState& state = board_.state();
+  const JudgeOptions judging{
+      .name_of_key = [this](std::uint32_t key) { return key_name(board_.id_of_key(key)); },
+      .branch_ended_at = std::nullopt};
   const Report report{.options = options_,
                       .keys = board_.config().key_count,
                       .seconds_run = std::chrono::duration<double>{ended_at_ - began_at_}.count(),
                       .interrupted = interrupted(),
                       .tally = take_tally(board_),
-                      .verdict = judge_run(board_, *history),
+                      .verdict = judge_run(board_.log(), *history, judging),
                       .instances_died = fleet_.deaths(),
                       .master_killed = master_killed_,
                       .promoted = promoted_,
-                      .writes_not_recorded = state.records_refused.load(),
+                      .writes_not_recorded = board_.log().header().records_refused.load(),
                       .first_write_after_kill_ms = after_kill_ms(state.first_write_at.load()),
                       .first_l1_hit_after_kill_ms = after_kill_ms(state.first_l1_hit_at.load())};
   fmt::print("{}", to_text(report));

@@ -2,8 +2,8 @@
 
 #include <string>
 
-#include "failover/pacer.h"
-#include "failover/payload.h"
+#include "fleet/pacer.h"
+#include "fleet/payload.h"
 
 namespace tiercel::failover {
 namespace {

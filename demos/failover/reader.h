@@ -10,8 +10,8 @@
 #include "failover/board.h"
 #include "failover/epoch_watch.h"
 #include "failover/key_source.h"
-#include "failover/oracle.h"
-#include "failover/seen_table.h"
+#include "fleet/oracle.h"
+#include "fleet/seen_table.h"
 #include "tiercel/base/result.h"
 #include "tiercel/cache/cache.h"
 
@@ -31,7 +31,7 @@ struct Surroundings {
 class Reader {
  public:
   Reader(const Surroundings& surroundings, std::unique_ptr<KeySource> keys)
-      : surroundings_(surroundings), oracle_(surroundings.board), keys_(std::move(keys)) {}
+      : surroundings_(surroundings), oracle_(surroundings.board.log()), keys_(std::move(keys)) {}
 
   // Reads while the run lasts. Errors: those of the key source.
   Result<void> run();

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "failover/options.h"
-#include "failover/oracle.h"
 #include "failover/tally.h"
+#include "fleet/oracle.h"
 #include "tiercel/base/result.h"
 
 namespace tiercel::failover {

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "failover/board.h"
-#include "failover/histogram.h"
+#include "fleet/histogram.h"
 
 namespace tiercel::failover {
 

@@ -3,8 +3,8 @@
 #include <optional>
 #include <string>
 
-#include "failover/pacer.h"
-#include "failover/payload.h"
+#include "fleet/pacer.h"
+#include "fleet/payload.h"
 #include "tiercel/base/mutex.h"
 
 namespace tiercel::failover {

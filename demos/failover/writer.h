@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "failover/key_source.h"
-#include "failover/oracle.h"
 #include "failover/reader.h"
+#include "fleet/oracle.h"
 #include "tiercel/base/result.h"
 #include "tiercel/cache/cache.h"
 
@@ -19,7 +19,7 @@ namespace tiercel::failover {
 class Writer {
  public:
   Writer(const Surroundings& surroundings, std::unique_ptr<KeySource> keys)
-      : surroundings_(surroundings), oracle_(surroundings.board), keys_(std::move(keys)) {}
+      : surroundings_(surroundings), oracle_(surroundings.board.log()), keys_(std::move(keys)) {}
 
   // Writes each owned key among the first `keys` once, many at a time: before the run, so that it
   // does not begin with an empty Redis. False when the log is full.

@@ -56,6 +56,24 @@ Json l1_stats(const l1::Stats& stats) {
   return answer;
 }
 
+Json audit_stats(const AuditStats& stats) {
+  const auto& [sampled, dropped, skipped, voided, fresh, stale_within_bound, violations,
+               inconclusive, worst_at_least, worst_at_most, staleness] = stats;
+  Json answer = Json::object();
+  answer["sampled"] = sampled;
+  answer["dropped"] = dropped;
+  answer["skipped"] = skipped;
+  answer["voided"] = voided;
+  answer["fresh"] = fresh;
+  answer["stale_within_bound"] = stale_within_bound;
+  answer["violations"] = violations;
+  answer["inconclusive"] = inconclusive;
+  answer["worst_at_least_ms"] = to_milliseconds(worst_at_least);
+  answer["worst_at_most_ms"] = std::chrono::ceil<std::chrono::milliseconds>(worst_at_most).count();
+  answer["staleness"] = staleness;
+  return answer;
+}
+
 Json l2_stats(const l2::ClientStats& stats) {
   const auto& [commands_submitted, commands_overloaded, replies_late, retries, connects_attempted,
                connects_failed, master_changes, commands_waiting, direct_calls] = stats;
@@ -119,14 +137,18 @@ Json lease_answer(const LeaseInfo& lease) {
   answer["epoch"] = lease.epoch;
   answer["master"] = lease.master;
   answer["mode"] = to_string(lease.mode);
+  answer["witness"] = to_string(lease.witness);
+  if (!lease.why.empty()) answer["why"] = lease.why;
   return answer;
 }
 
 Json stats_answer(const CacheStats& stats) {
   const auto& [l1, l2, reads_l1, reads_l2, reads_loader, reads_absent, reads_failed, reads_joined,
-               lease_refusals, loads, loads_failed, loads_not_stored, fills, fills_dropped,
-               writes_acknowledged, writes_failed, writes_unknown, values_corrupt, values_foreign,
-               messages, messages_unreadable, epochs, l1_drops, reads_waiting] = stats;
+               lease_refusals, reads_stale, loads, loads_failed, loads_not_stored, fills, refreshed,
+               fills_dropped, writes_acknowledged, writes_failed, writes_unknown,
+               invalidations_queued, invalidations_collapsed, values_corrupt, values_foreign,
+               messages, messages_unreadable, epochs, epochs_warm, l1_drops, reads_waiting, audit] =
+      stats;
   Json answer = with_op("stats");
   answer["l1"] = l1_stats(l1);
   answer["l2"] = l2_stats(l2);
@@ -137,21 +159,27 @@ Json stats_answer(const CacheStats& stats) {
   answer["reads_failed"] = reads_failed;
   answer["reads_joined"] = reads_joined;
   answer["lease_refusals"] = lease_refusals;
+  answer["reads_stale"] = reads_stale;
   answer["loads"] = loads;
   answer["loads_failed"] = loads_failed;
   answer["loads_not_stored"] = loads_not_stored;
   answer["fills"] = fills;
+  answer["refreshed"] = refreshed;
   answer["fills_dropped"] = fills_dropped;
   answer["writes_acknowledged"] = writes_acknowledged;
   answer["writes_failed"] = writes_failed;
   answer["writes_unknown"] = writes_unknown;
+  answer["invalidations_queued"] = invalidations_queued;
+  answer["invalidations_collapsed"] = invalidations_collapsed;
   answer["values_corrupt"] = values_corrupt;
   answer["values_foreign"] = values_foreign;
   answer["messages"] = messages;
   answer["messages_unreadable"] = messages_unreadable;
   answer["epochs"] = epochs;
+  answer["epochs_warm"] = epochs_warm;
   answer["l1_drops"] = l1_drops;
   answer["reads_waiting"] = reads_waiting;
+  answer["audit"] = audit_stats(audit);
   return answer;
 }
 

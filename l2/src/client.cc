@@ -13,6 +13,7 @@
 
 #include "client_core.h"
 #include "one_shot_event.h"
+#include "replica_lag.h"
 #include "resp_format.h"
 #include "tiercel/base/check.h"
 
@@ -125,10 +126,26 @@ void Client::Core::close() {
 }
 
 void Client::Core::close_on_loop() {
+  later_.stop();  // From here on nothing is asked.
+  watched_.stop();
   finder_.stop();
   stream_.stop();
   data_.close();
   open_handles_.reset();
+}
+
+void Client::Core::ask_replication(TimePoint deadline, ReplicationCallback callback) {
+  if (later_.is_stopped()) return callback(closed("the client is closed"));
+  static const std::string wire{Command{Retry::kSafe, {"INFO", "replication"}}.wire()};
+  ViewCallback answer{[this, callback = std::move(callback)](Result<ReplyView> reply) mutable {
+    if (!reply) return callback(reply.error());
+    callback(take_replication_info(*reply, config_.redis.credentials, data_.endpoint()));
+  }};
+  auto refused = data_.ask(wire, deadline, answer);
+  if (!refused) return;
+  later_.run([answer = std::move(answer), refused = std::move(*refused)]() mutable {
+    answer(std::move(refused));
+  });
 }
 
 void Client::Core::move_links(const Endpoint& master, bool only_those_up) {
@@ -177,6 +194,9 @@ Client::~Client() {
 Result<std::unique_ptr<Client>> Client::open(ClientConfig config, EventLoop& loop) {
   if (auto checked = validate(config.redis); !checked) return checked.error();
   if (config.clock == nullptr) return invalid_argument("clock: must not be null");
+  if (!config.track_prefix.empty() && config.channel.empty()) {
+    return invalid_argument("track_prefix: needs a channel");
+  }
   auto tls = TlsContext::create_if_wanted(config.redis, config.log);
   if (!tls) return tls.error();
   if (auto started = loop.start(); !started) return started.error();
@@ -336,6 +356,31 @@ void Client::stream_ping(std::string_view token) {
 void Client::stream_redial(std::string_view reason) {
   TIERCEL_CHECK(core_->loop().on_loop_thread());
   core_->redial_stream(reason);
+}
+
+void Client::leave_master(std::string_view reason) {
+  TIERCEL_CHECK(core_->loop().on_loop_thread());
+  core_->leave_master(reason);
+}
+
+void Client::ask_replication(TimePoint deadline, ReplicationCallback callback) {
+  TIERCEL_CHECK(core_->loop().on_loop_thread());
+  core_->ask_replication(deadline, std::move(callback));
+}
+
+void Client::watch_servers(std::span<const Endpoint> servers) {
+  TIERCEL_CHECK(core_->loop().on_loop_thread());
+  core_->watch_servers(servers);
+}
+
+void Client::ask_server(const Endpoint& server, TimePoint deadline, ReplicationCallback callback) {
+  TIERCEL_CHECK(core_->loop().on_loop_thread());
+  core_->ask_server(server, deadline, std::move(callback));
+}
+
+void Client::survey_sentinels(TimePoint deadline, SurveyCallback callback) {
+  TIERCEL_CHECK(core_->loop().on_loop_thread());
+  core_->survey_sentinels(deadline, std::move(callback));
 }
 
 std::optional<Error> Client::data_trouble() const {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -14,12 +15,14 @@
 #include "data_link.h"
 #include "dial_gate.h"
 #include "host.h"
+#include "later.h"
 #include "master_finder.h"
 #include "stream_link.h"
 #include "submit_queue.h"
 #include "tiercel/base/mutex.h"
 #include "tiercel/base/random.h"
 #include "tiercel/l2/client.h"
+#include "watched_servers.h"
 
 namespace tiercel::l2 {
 
@@ -33,9 +36,11 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
         loop_(loop),
         queue_({config_.redis.queue_commands_max, config_.redis.queue_bytes_max}),
         random_(config_.seed != 0 ? Random{config_.seed} : Random::from_entropy()),
+        later_(loop),
         finder_(*this),
         data_(*this),
-        stream_(*this, config_.channel) {}
+        stream_(*this, config_.channel, config_.track_prefix),
+        watched_(*this) {}
 
   void start();
   // The error, if it is refused at once; the callback is then still the caller's.
@@ -59,6 +64,19 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
 
   void ping(std::string_view token) { stream_.ping(token); }
   void redial_stream(std::string_view reason) { stream_.redial(unavailable(std::string{reason})); }
+  void leave_master(std::string_view reason) {
+    if (!stream_.is_up()) return;
+    const Endpoint endpoint = stream_.endpoint();  // It changes on the way.
+    found_not_master(endpoint, unavailable(std::string{reason}, endpoint.to_string()));
+  }
+  void ask_replication(TimePoint deadline, ReplicationCallback callback);
+  void watch_servers(std::span<const Endpoint> servers) { watched_.watch(servers); }
+  void ask_server(const Endpoint& server, TimePoint deadline, ReplicationCallback callback) {
+    watched_.ask(server, deadline, std::move(callback));
+  }
+  void survey_sentinels(TimePoint deadline, SurveyCallback callback) {
+    finder_.survey(deadline, std::move(callback));
+  }
   // About the size of the values that batches read lately; it falls slowly. Any thread.
   [[nodiscard]] std::size_t batch_value_bytes() const noexcept {
     return batch_value_bytes_.load(std::memory_order_relaxed);
@@ -82,6 +100,7 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   [[nodiscard]] MasterFinder& finder() noexcept override { return finder_; }
   [[nodiscard]] DialGate& dial_gate() noexcept override { return dial_gate_; }
   [[nodiscard]] SubmitQueue& queue() noexcept override { return queue_; }
+  [[nodiscard]] Later& later() noexcept override { return later_; }
   [[nodiscard]] std::shared_ptr<void> open_handles() override { return open_handles_; }
   [[nodiscard]] TlsTarget server_tls() const override {
     if (tls_ == nullptr) return {};
@@ -128,9 +147,11 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   Random random_;
   std::shared_ptr<void> open_handles_;
   DialGate dial_gate_;
+  Later later_;
   MasterFinder finder_;
   DataLink data_;
   StreamLink stream_;
+  WatchedServers watched_;
 };
 
 template <typename Callback, typename Write>

@@ -2,8 +2,8 @@
 // gone (a tombstone: answered, and still in in_flight_ or returned_). in_flight_ is empty while the
 // link is not up. A command enters in_flight_ only together with the start of the write that
 // carries it, so what is in the other two queues was certainly not sent on this connection. Answers
-// run user code, which may submit (into the inbox, not here) and may redial S, but does not change
-// the queues.
+// run user code, which may submit (into the inbox, not here), may ask() (which writes, and adds to
+// in_flight_) and may redial S, but does not change the queues otherwise.
 
 #include "data_link.h"
 
@@ -23,6 +23,8 @@
 namespace tiercel::l2 {
 namespace {
 
+// After a question that came while the connection was lent.
+constexpr Duration kNoLoanAfterQuestion = std::chrono::seconds{1};
 constexpr Duration kSweepInterval = std::chrono::milliseconds{5};
 // What one turn of the loop does about deadlines; the rest is left to the next. Each takes some
 // tenths of a millisecond: docs/bench/l2.md.
@@ -71,7 +73,13 @@ class WriteBatch {
 DataLink::DataLink(Host& host)
     : Link(host, "data"),
       queue_(host.queue()),
-      pause_backoff_(host.redis().backoff_min, host.redis().backoff_max) {}
+      pause_backoff_(host.redis().backoff_min, host.redis().backoff_max) {
+  for (PendingCommand& question : questions_) {
+    question.is_question = true;
+    question.retry = Retry::kSafe;  // To be told that it failed, and no more.
+    free_questions_.push_back(&question);
+  }
+}
 
 DataLink::~DataLink() = default;
 
@@ -94,6 +102,33 @@ void DataLink::take() {
   unsorted_deadline_min_ = std::min(unsorted_deadline_min_, taken.deadline_min);
   waiting_.splice_back(taken.commands);
   start_sweep();
+}
+
+std::optional<Error> DataLink::ask(std::string_view wire, TimePoint deadline,
+                                   ViewCallback& callback) {
+  const TimePoint now = host().clock().now();
+  if (!is_up() || drain_timer_ != 0) {
+    const auto why = trouble();
+    return why ? *why : unavailable("the connection is being given up", endpoint_text());
+  }
+  if (deadline <= now) return unavailable("the deadline has passed", endpoint_text());
+  if (is_lent_ && !recall()) {
+    lend_after_ = now + kNoLoanAfterQuestion;  // Who asks again must not always come too late.
+    return unavailable("a direct call has the connection at the moment", endpoint_text());
+  }
+  if (free_questions_.empty()) {
+    return overloaded(std::to_string(kQuestionsMax) + " questions are outstanding");
+  }
+  PendingCommand* const question = free_questions_.pop_front();
+  question->answer.set(std::move(callback));
+  question->deadline = deadline;
+  question->sent_at = now;
+  question->place = PendingCommand::Place::kInFlight;
+  in_flight_.push_back(question);
+  deadlines_.add(*question);
+  connection().write(wire);
+  start_sweep();
+  return std::nullopt;
 }
 
 void DataLink::close() {
@@ -136,6 +171,9 @@ void DataLink::link_down(const Error& reason) {
     PendingCommand* const command = sent.pop_front();
     if (command->is_answered()) {
       discard(command);
+    } else if (command->is_question) {
+      answer(command, unavailable("the connection was lost before the answer: " + reason.message,
+                                  reason.endpoint));
     } else if (command->retry == Retry::kSafe && is_blamed &&
                std::exchange(command->was_unreadable, true)) {
       answer(command, protocol_error("twice there was no readable reply to it: " + reason.message,
@@ -202,15 +240,17 @@ void DataLink::flush() {
   overdue_left_ = kExpiredPerTurn;
   while (!connection().write_busy()) {
     WriteBatch batch;
+    PendingList sent;
     while (!batch.is_full()) {
-      PendingCommand* const command = take_next(now);
+      PendingCommand* const command = take_next(now);  // May answer others, who may ask().
       if (command == nullptr) break;
       batch.add(*command);
       command->sent_at = now;
       command->place = PendingCommand::Place::kInFlight;
-      in_flight_.push_back(command);
+      sent.push_back(command);
     }
     if (batch.is_empty()) break;
+    in_flight_.splice_back(sent);
     count_lonely_call(in_flight_.size());
     connection().write(batch.slices());
   }
@@ -267,14 +307,15 @@ void DataLink::link_reply(const ReplyView& reply) {
     if (reply.is_error() && says(reply, "READONLY")) leave_replica(reply.text());
     discard(command);
   } else if (!reply.is_error() || !handle_not_executed(command, reply)) {
-    if (std::exchange(was_paused_, false)) {
+    // A server that is not ready answers questions all the same.
+    if (!command->is_question && std::exchange(was_paused_, false)) {
       pause_backoff_.reset();
       if (pause_timer_ == 0 && drain_timer_ == 0) set_trouble(std::nullopt);
     }
     if (command->is_in_bucket) deadlines_.remove(*command);
-    queue_.release(*command);  // First, so that the callback may submit into the room it leaves.
+    release(command);  // First, so that the callback may submit into the room it leaves.
     command->answer.reply(reply);
-    queue_.recycle(command);
+    recycle(command);
   }
   if (!in_flight_.empty()) return;
   if (drain_timer_ != 0) return finish_drain();
@@ -283,6 +324,7 @@ void DataLink::link_reply(const ReplyView& reply) {
 
 // Replies that mean that nothing ran. True if the command was put back to be sent again.
 bool DataLink::handle_not_executed(PendingCommand* command, const ReplyView& reply) {
+  if (command->is_question) return false;
   if (command->script != nullptr && !command->is_whole_script && reply.is_error("NOSCRIPT")) {
     make_whole_script(*command);
     is_reordering_ = true;
@@ -481,17 +523,27 @@ Error DataLink::no_reply_in_time(const PendingCommand& command) const {
   return outcome_unknown("no reply before the deadline", endpoint_text());
 }
 
+void DataLink::release(PendingCommand* command) noexcept {
+  if (!command->is_question) queue_.release(*command);
+}
+
+void DataLink::recycle(PendingCommand* command) noexcept {
+  if (!command->is_question) return queue_.recycle(command);
+  command->answer.clear();
+  free_questions_.push_back(command);
+}
+
 // A tombstone whose reply has come, or will not come any more.
 void DataLink::discard(PendingCommand* command) noexcept {
-  queue_.release(*command);
-  queue_.recycle(command);
+  release(command);
+  recycle(command);
 }
 
 void DataLink::answer(PendingCommand* command, Error error) {
   if (command->is_in_bucket) deadlines_.remove(*command);
-  queue_.release(*command);  // First, so that the callback may submit into the room that it leaves.
+  release(command);  // First, so that the callback may submit into the room that it leaves.
   command->answer.fail(std::move(error));
-  queue_.recycle(command);
+  recycle(command);
 }
 
 }  // namespace tiercel::l2

@@ -3,6 +3,7 @@
 // DataLink: D. Sends the commands of all threads in order, pipelined, and gives each its answer:
 // see the table in client.h. Loop thread only.
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <string_view>
@@ -16,12 +17,19 @@ namespace tiercel::l2 {
 
 class DataLink final : public Link {
  public:
+  static constexpr std::size_t kQuestionsMax = 8;
+
   explicit DataLink(Host& host);
   ~DataLink() override;
 
   // Takes what has been submitted, in order, and sends what can be sent. Also what a direct call
   // has left to do.
   void accept();
+  // Sends these bytes now, before all that waits, on this connection or not at all. The error, if
+  // they cannot be sent; the callback is then still the caller's. At most kQuestionsMax
+  // outstanding.
+  [[nodiscard]] std::optional<Error> ask(std::string_view wire, TimePoint deadline,
+                                         ViewCallback& callback);
   // The server is no master: gives the connection up, after a moment for the replies in flight.
   void leave(const Error& reason);
   // Stops, and answers everything: the client is closed.
@@ -69,11 +77,15 @@ class DataLink final : public Link {
   [[nodiscard]] Error too_late_to_send(const PendingCommand& command) const;
   [[nodiscard]] Error no_reply_in_time(const PendingCommand& command) const;
 
+  void release(PendingCommand* command) noexcept;
+  void recycle(PendingCommand* command) noexcept;
   void discard(PendingCommand* command) noexcept;
   void answer(PendingCommand* command, Error error);
   void answer_unsent(const Error& error);
 
   SubmitQueue& queue_;
+  std::array<PendingCommand, kQuestionsMax> questions_;
+  PendingList free_questions_;  // Those of them that are not in in_flight_.
 
   // The three queues hold each command once. Oldest first: in_flight_ in the order of sending,
   // returned_ (nothing of it ran, or it may run twice) and waiting_ by sequence; returned_ is sent
@@ -105,6 +117,7 @@ class DataLink final : public Link {
   bool is_lent_ = false;
   Kick kick_;
   EventLoop::TimerId loan_timer_ = 0;
+  TimePoint lend_after_{};
   int lonely_calls_ = 0;  // In a row, each alone in its write with nothing else in flight.
 
   // LOADING and the like: nothing is sent until the timer fires.

@@ -30,6 +30,7 @@ void DataLink::count_lonely_call(std::size_t commands) noexcept {
 
 // Not on a user's loop, which must not be made to wait for a borrower (link_leaving).
 bool DataLink::lend() {
+  if (host().clock().now() < lend_after_) return false;
   if (lonely_calls_ < kLonelyCalls || !is_up() || was_paused_ || drain_timer_ != 0) return false;
   if (!in_flight_.empty() || !returned_.empty() || !waiting_.empty()) return false;
   if (host().loop().native().is_users() || !kick_.open()) return false;

@@ -71,7 +71,7 @@ std::string auth_wire(const Credentials& credentials) {
 
 std::optional<std::string> explain_refusal(const std::string& what, std::string_view said,
                                            const Credentials& credentials,
-                                           std::string_view channel) {
+                                           std::string_view channels) {
   const std::string text = quoted_unless_secret(said, credentials);
   if (said.starts_with("NOAUTH")) {
     return "the server wants a password and none is configured (its default user has one, or is "
@@ -88,8 +88,8 @@ std::optional<std::string> explain_refusal(const std::string& what, std::string_
            text;
   }
   if (said.starts_with("NOPERM")) {
-    const std::string missing = contains(said, "channel") && !channel.empty()
-                                    ? "&" + bytes_for_message(channel)
+    const std::string missing = contains(said, "channel") && !channels.empty()
+                                    ? std::string{channels}
                                     : "+" + refused_command(what, said);
     return user_for_message(credentials) + " is not permitted to use " + what + " (" + missing +
            " is missing in its ACL): " + text;

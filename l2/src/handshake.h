@@ -56,10 +56,10 @@ class Handshake {
 
 // What a server's refusal to talk to us means (NOAUTH, WRONGPASS, NOPERM, DENIED, …), as a text for
 // a person that never contains the password; nothing if the text is no such refusal. `what` names
-// what was refused, e.g. "ROLE", `channel` what it would have subscribed to.
+// what was refused, e.g. "ROLE", `channels` what its ACL may lack ("&news") to subscribe.
 [[nodiscard]] std::optional<std::string> explain_refusal(const std::string& what,
                                                          std::string_view said,
                                                          const Credentials& credentials,
-                                                         std::string_view channel = {});
+                                                         std::string_view channels = {});
 
 }  // namespace tiercel::l2

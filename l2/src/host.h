@@ -7,20 +7,18 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
 
-#include "tiercel/base/clock.h"
+#include "dial_context.h"
 #include "tiercel/base/log.h"
-#include "tiercel/base/random.h"
 #include "tiercel/l2/client.h"
 #include "tiercel/l2/event_loop.h"
 #include "tiercel/l2/options.h"
-#include "tls_context.h"
 
 namespace tiercel::l2 {
 
 class DialGate;
+class Later;
 class MasterFinder;
 class SubmitQueue;
 
@@ -33,24 +31,14 @@ struct Counters {
   std::atomic<std::uint64_t> master_changes{0};
 };
 
-class Host {
+class Host : public DialContext {
  public:
-  virtual ~Host() = default;
-
-  [[nodiscard]] virtual EventLoop& loop() noexcept = 0;
-  [[nodiscard]] virtual const RedisOptions& redis() const noexcept = 0;
-  [[nodiscard]] virtual const Clock& clock() const noexcept = 0;
-  [[nodiscard]] virtual Random& random() noexcept = 0;
   [[nodiscard]] virtual Counters& counters() noexcept = 0;
   [[nodiscard]] virtual LinkObserver* observer() noexcept = 0;  // May be null.
   [[nodiscard]] virtual MasterFinder& finder() noexcept = 0;
   [[nodiscard]] virtual DialGate& dial_gate() noexcept = 0;  // Of D and S together.
   [[nodiscard]] virtual SubmitQueue& queue() noexcept = 0;
-  // Every Connection holds it; the client is closed when the last holder lets go.
-  [[nodiscard]] virtual std::shared_ptr<void> open_handles() = 0;
-
-  // For connections to Redis servers, and to Sentinels.
-  [[nodiscard]] virtual TlsTarget server_tls() const = 0;
+  [[nodiscard]] virtual Later& later() noexcept = 0;
   [[nodiscard]] virtual TlsTarget sentinel_tls() const = 0;
 
   virtual void log(LogLevel level, const std::string& message) = 0;

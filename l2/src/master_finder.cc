@@ -14,7 +14,8 @@ MasterFinder::MasterFinder(Host& host)
     : host_(host),
       directory_(host.redis().sentinels, host.clock().now()),
       resolver_(host, directory_, *this),
-      watch_(host, directory_, *this) {}
+      watch_(host, directory_, *this),
+      surveyor_(host, directory_, resolver_, watch_, signs_) {}
 
 MasterFinder::~MasterFinder() = default;  // Not on the loop thread: stop() came before.
 
@@ -25,6 +26,7 @@ void MasterFinder::start() {
 void MasterFinder::stop() {
   host_.loop().cancel(std::exchange(refresh_timer_, 0));
   host_.loop().cancel(std::exchange(ask_timer_, 0));
+  surveyor_.stop();
   watch_.stop();
   resolver_.stop();
   waiters_.clear();
@@ -125,6 +127,7 @@ void MasterFinder::move_all_links(const Endpoint& master) {
 void MasterFinder::sentinel_event(SentinelDirectory::Id sentinel, const SentinelEvent& event) {
   using Kind = SentinelEvent::Kind;
   const TimePoint now = host_.clock().now();
+  signs_.hear(sentinel, event, now);
   if (const auto promotion = election_.hear(sentinel, event, directory_.voters())) {
     if (belief_.promotion_ordered(promotion->endpoint, promotion->epoch, now)) {
       host_.log(LogLevel::kInfo, "the Sentinel elected in epoch " +
@@ -152,12 +155,19 @@ void MasterFinder::sentinel_event(SentinelDirectory::Id sentinel, const Sentinel
   }
 }
 
-void MasterFinder::sentinel_subscribed(SentinelDirectory::Id) {
+void MasterFinder::sentinel_subscribed(SentinelDirectory::Id sentinel, bool hears_all) {
+  if (hears_all) signs_.subscribed(sentinel, host_.clock().now());
   ask_soon();  // What was announced while nobody listened.
 }
 
 void MasterFinder::sentinel_unsubscribed(SentinelDirectory::Id sentinel) {
   election_.interrupted(sentinel);
+  signs_.unsubscribed(sentinel);
+  surveyor_.unsubscribed(sentinel);
+}
+
+void MasterFinder::sentinel_ponged(SentinelDirectory::Id sentinel, bool is_refused) {
+  surveyor_.ponged(sentinel, is_refused);
 }
 
 }  // namespace tiercel::l2

@@ -11,14 +11,17 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "election.h"
+#include "failover_signs.h"
 #include "host.h"
 #include "master_belief.h"
 #include "resolver.h"
 #include "sentinel_directory.h"
 #include "sentinel_watch.h"
+#include "surveyor.h"
 #include "tiercel/base/result.h"
 #include "tiercel/base/unique_function.h"
 
@@ -56,6 +59,11 @@ class MasterFinder final : private Resolver::Listener, private SentinelWatch::Li
   void found_not_master(const Endpoint& endpoint) { belief_.found_not_master(endpoint); }
   void found_unreachable(const Endpoint& endpoint);
 
+  // See Client::survey_sentinels. Beside the rounds, and without an effect on what is believed.
+  void survey(TimePoint deadline, SurveyCallback callback) {
+    surveyor_.begin(deadline, std::move(callback));
+  }
+
   // Any thread.
   [[nodiscard]] std::vector<SentinelStatus> sentinels() const { return directory_.statuses(); }
 
@@ -63,8 +71,9 @@ class MasterFinder final : private Resolver::Listener, private SentinelWatch::Li
   void round_ended(const Resolver::Round& round) override;
   void answered_late(const SentinelClaim& claim) override;
   void sentinel_event(SentinelDirectory::Id sentinel, const SentinelEvent& event) override;
-  void sentinel_subscribed(SentinelDirectory::Id sentinel) override;
+  void sentinel_subscribed(SentinelDirectory::Id sentinel, bool hears_all) override;
   void sentinel_unsubscribed(SentinelDirectory::Id sentinel) override;
+  void sentinel_ponged(SentinelDirectory::Id sentinel, bool is_refused) override;
 
   [[nodiscard]] bool has_sentinels() const noexcept { return !host_.redis().sentinels.empty(); }
   void ask_soon();
@@ -77,8 +86,10 @@ class MasterFinder final : private Resolver::Listener, private SentinelWatch::Li
   SentinelDirectory directory_;
   MasterBelief belief_;
   Election election_;
+  FailoverSigns signs_;
   Resolver resolver_;
   SentinelWatch watch_;
+  Surveyor surveyor_;
 
   std::vector<Waiter> waiters_;
   std::optional<Endpoint> master_;  // As last told to the links.

@@ -123,7 +123,9 @@ struct PendingCommand {
   Retry retry = Retry::kIfNotSent;
   bool is_call = false;          // Somebody blocks for the answer.
   bool is_whole_script = false;  // Sent as EVAL.
-  bool was_unreadable = false;   // A reply that could not be read came in its turn.
+  // The data link's own: not of the queue, without a chunk, and of no use on another connection.
+  bool is_question = false;
+  bool was_unreadable = false;  // A reply that could not be read came in its turn.
   // Of DataLink: which of its queues it is in.
   enum class Place : std::uint8_t { kWaiting, kInFlight, kReturned } place = Place::kWaiting;
   bool is_in_bucket = false;  // See DeadlineBuckets.

@@ -2,7 +2,9 @@
 
 #include <utility>
 
+#include "handshake.h"
 #include "sentinel_event.h"
+#include "server_text.h"
 #include "tiercel/base/bytes.h"
 
 namespace tiercel::l2 {
@@ -50,6 +52,11 @@ std::optional<ReplicationInfo> parse_replication_info(std::string_view text) {
     const std::string_view value = line.substr(colon + 1);
     if (field == "role") role = value;
     if (field == "master_replid") info.replication_id = value;
+    if (field == "master_link_status") info.is_linked = value == "up";
+    // All zeros stand for none.
+    if (field == "master_replid2" && value.find_first_not_of('0') != std::string_view::npos) {
+      info.former_replication_id = value;
+    }
     const auto number = parse_u64(value);
     if (field == "master_repl_offset" && number) master_offset = *number;
     if (field == "slave_repl_offset" && number) replica_offset = *number;
@@ -63,6 +70,23 @@ std::optional<ReplicationInfo> parse_replication_info(std::string_view text) {
   }
   info.offset = *offset;
   return info;
+}
+
+Result<ReplicationInfo> take_replication_info(const ReplyView& reply,
+                                              const Credentials& credentials,
+                                              const Endpoint& server) {
+  if (reply.is_error()) {
+    if (auto why = explain_refusal("INFO", reply.text(), credentials)) {
+      Error error = invalid_argument(std::move(*why));
+      error.endpoint = server.to_string();
+      return error;
+    }
+    return unavailable("INFO replication was answered with " + server_text(reply.text()),
+                       server.to_string());
+  }
+  auto info = reply.is_string() ? parse_replication_info(reply.text()) : std::nullopt;
+  if (!info) return unavailable("INFO replication makes no sense", server.to_string());
+  return std::move(*info);
 }
 
 void OffsetHistory::add(const ReplicationInfo& master, TimePoint asked_at) {

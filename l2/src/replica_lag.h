@@ -8,22 +8,23 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "tiercel/base/clock.h"
+#include "tiercel/base/result.h"
 #include "tiercel/l2/options.h"
+#include "tiercel/l2/replication.h"
+#include "tiercel/l2/reply.h"
 
 namespace tiercel::l2 {
 
-struct ReplicationInfo {
-  bool is_master = false;
-  std::string replication_id{};
-  std::uint64_t offset = 0;          // A master's own, or what a replica has executed.
-  std::vector<Endpoint> replicas{};  // A master's that are online.
-};
-
 // Nothing when role, replication id or offset are missing.
 [[nodiscard]] std::optional<ReplicationInfo> parse_replication_info(std::string_view text);
+
+// From the reply to it. Errors: kInvalidArgument: we are not permitted to ask, or not let in;
+// kUnavailable, with what the server said, or that it makes no sense.
+[[nodiscard]] Result<ReplicationInfo> take_replication_info(const ReplyView& reply,
+                                                            const Credentials& credentials,
+                                                            const Endpoint& server);
 
 // The master's offsets, each with the time at which it was asked for.
 class OffsetHistory {

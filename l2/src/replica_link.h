@@ -1,18 +1,15 @@
 #pragma once
 
 // ReplicaLink: a connection to one replica: reads in order, pipelined, and samples of its
-// replication offset between them. It redials with backoff, at most once in DialGate::kGap, and
-// hands back what it could not get an answer to. Loop thread only.
+// replication offset between them. It hands back what it could not get an answer to. Loop thread
+// only.
 
 #include <cstdint>
 #include <deque>
-#include <memory>
 #include <optional>
-#include <string>
 
-#include "connection.h"
-#include "dial_gate.h"
-#include "host.h"
+#include "dial_context.h"
+#include "kept_connection.h"
 #include "replica_lag.h"
 #include "tiercel/l2/replica_reader.h"
 
@@ -27,20 +24,13 @@ struct ReplicaRead {
   std::size_t tries = 0;  // Replicas that it was given to.
 };
 
-class ReplicaLink final : private Connection::Listener {
+class ReplicaLink final : public KeptConnection {
  public:
   // What a link needs of its surroundings, and tells them.
-  class Owner {
+  class Owner : public DialContext {
    public:
-    virtual ~Owner() = default;
-    [[nodiscard]] virtual EventLoop& loop() noexcept = 0;
-    [[nodiscard]] virtual const RedisOptions& redis() const noexcept = 0;
-    [[nodiscard]] virtual const Clock& clock() const noexcept = 0;
-    [[nodiscard]] virtual Random& random() noexcept = 0;
     // A replica that has not answered a sample for this long hands its reads back.
     [[nodiscard]] virtual Duration silence_max() const noexcept = 0;
-    [[nodiscard]] virtual std::shared_ptr<void> open_handles() = 0;
-    [[nodiscard]] virtual TlsTarget server_tls() const = 0;
     // The replica did not answer: someone else may. Not from within read().
     virtual void read_returned(ReplicaRead read) = 0;
     // The answer to a read, or its end by its deadline.
@@ -50,16 +40,9 @@ class ReplicaLink final : private Connection::Listener {
 
   ReplicaLink(Owner& owner, Endpoint replica);
   ~ReplicaLink() override;
-  ReplicaLink(const ReplicaLink&) = delete;
-  ReplicaLink& operator=(const ReplicaLink&) = delete;
 
-  void start();
   // Hands all its reads back.
   void stop();
-
-  [[nodiscard]] const Endpoint& endpoint() const noexcept { return replica_; }
-  [[nodiscard]] bool is_up() const noexcept { return is_up_; }
-  [[nodiscard]] const std::optional<Error>& trouble() const noexcept { return trouble_; }
 
   // It owes us a sample for longer than silence_max. One that hangs is not behind while the master
   // writes nothing, but it is of no use.
@@ -78,40 +61,29 @@ class ReplicaLink final : private Connection::Listener {
  private:
   // What a reply is for. A read that was answered by its deadline stays, empty, for its late reply.
   struct Sent {
-    enum class Kind : std::uint8_t { kGreeting, kSample, kRead } kind = Kind::kRead;
-    bool is_last_greeting = false;
+    bool is_sample = false;
     std::optional<ReplicaRead> read{};
     ReplicaLag lag{};
     TimePoint at{};
   };
 
-  void connection_ready() override;
-  void connection_reply(Reply reply) override;
-  void connection_drained() override {}
-  void connection_lost(const Error& reason) override;
+  void kept_up() override { sample(); }
+  void kept_reply(const ReplyView& reply) override;
+  void kept_down(const Error& reason) override;
 
-  void dial();
-  void redial(const Error& reason);
-  void abandon();
+  void forget_sample();
   void return_reads();
   void take_back_reads();
-  void take_sample(const Reply& reply);
-  void take_answer(Sent sent, Reply reply);
+  void take_sample(const ReplyView& reply);
+  void take_answer(Sent sent, const ReplyView& reply);
   void start_sweep();
   void sweep();
 
   Owner& owner_;
-  const Endpoint replica_;
-  std::shared_ptr<Connection> connection_;
-  bool is_up_ = false;
   bool is_sampling_ = false;
   TimePoint asked_at_{};  // For the last sample.
   std::deque<Sent> sent_;
-  Backoff backoff_;
-  DialGate gate_;
-  EventLoop::TimerId timer_ = 0;  // The attempt's limit, or the backoff.
   EventLoop::TimerId sweep_timer_ = 0;
-  std::optional<Error> trouble_;
   std::optional<ReplicationInfo> info_;
   TimePoint sampled_at_{};
 };

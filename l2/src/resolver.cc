@@ -43,6 +43,21 @@ void Resolver::ask_all() {
   }
 }
 
+std::vector<SentinelDirectory::Id> Resolver::survey(const Surveyed& surveyed) {
+  if (!is_asking_) follow_directory();
+  std::vector<SentinelDirectory::Id> asked_ids;
+  for (Asked& asked : asked_) {
+    asked_ids.push_back(asked.id);
+    asked.question->survey(
+        [surveyed, id = asked.id](Result<SentinelView> view) { surveyed(id, std::move(view)); });
+  }
+  return asked_ids;
+}
+
+void Resolver::end_survey() {
+  for (Asked& asked : asked_) asked.question->end_survey();
+}
+
 void Resolver::ended(SentinelDirectory::Id id, const SentinelQuestion::Outcome& outcome) {
   const TimePoint now = host_.clock().now();
   if (outcome.answer) {

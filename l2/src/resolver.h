@@ -3,8 +3,10 @@
 // Resolver: asks all Sentinels at the same time, round by round. A round ends when every Sentinel
 // that is not known to be silent has answered, or kSettleTime after the first answer, or, without
 // an answer, when all have failed (connect_timeout). So a dead Sentinel costs kSettleTime once, and
-// a Sentinel with newer knowledge is heard though others answer first. Loop thread only.
+// a Sentinel with newer knowledge is heard though others answer first. Surveys go over the same
+// connections, beside the rounds. Loop thread only.
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -45,6 +47,14 @@ class Resolver {
   // Begins a round, unless one is under way. The listener is told later, not from within.
   void ask_all();
   [[nodiscard]] bool is_asking() const noexcept { return is_asking_; }
+
+  // Asks for a survey; returns whom. Those that were learned since the round under way began are
+  // not among them. `surveyed` is called once for each, later, unless end_survey() comes before; no
+  // survey may begin from within it. Not from within a listener call or a Sentinel's answer.
+  using Surveyed = std::function<void(SentinelDirectory::Id, Result<SentinelView>)>;
+  std::vector<SentinelDirectory::Id> survey(const Surveyed& surveyed);
+  void end_survey();
+
   void stop();
 
  private:

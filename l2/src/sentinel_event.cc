@@ -28,6 +28,14 @@ constexpr std::array kChannels{
     Channel{"-failover-abort-no-good-slave", Kind::kAborted},
     Channel{"-failover-abort-not-elected", Kind::kAborted},
     Channel{"-failover-abort-x-sdown", Kind::kAborted},
+    Channel{"+odown", Kind::kFailoverStep},
+    Channel{"+selected-slave", Kind::kFailoverStep},
+    Channel{"+failover-detected", Kind::kFailoverStep},
+    Channel{"+failover-state-select-slave", Kind::kFailoverStep},
+    Channel{"+failover-state-send-slaveof-noone", Kind::kFailoverStep},
+    Channel{"+failover-state-reconf-slaves", Kind::kOthersMoved},
+    Channel{"+failover-end", Kind::kOthersMoved},
+    Channel{"+failover-end-for-timeout", Kind::kOthersMoved},
     Channel{"-sdown", Kind::kMasterBack},
     Channel{"-odown", Kind::kMasterBack},
     Channel{"+reboot", Kind::kMasterBack},
@@ -147,8 +155,13 @@ std::optional<SentinelEvent> parse_sentinel_event(std::string_view channel,
   std::string_view type = "master";
   if (known->kind == Kind::kPromoted || known->kind == Kind::kOrdered) type = "slave";
   if (known->kind == Kind::kSentinelSeen) type = "sentinel";
-  // An abort after the choice names the replica, one before it the master.
-  if (instance->type != type && known->kind != Kind::kAborted) return std::nullopt;
+  // Steps, and aborts, before the choice of the replica name the master, those after it the
+  // replica.
+  const bool is_of_either = known->kind == Kind::kAborted || known->kind == Kind::kFailoverStep ||
+                            known->kind == Kind::kOthersMoved;
+  if (instance->type != type && !(is_of_either && instance->type != "sentinel")) {
+    return std::nullopt;
+  }
   SentinelEvent event{.kind = known->kind,
                       .endpoint = std::move(instance->endpoint),
                       .old_master = std::move(instance->master)};

@@ -25,6 +25,8 @@ struct SentinelEvent {
     kNewEpoch,      // +new-epoch: `epoch`. Not of one master.
     kVote,          // +vote-for-leader: for the Sentinel `run_id` in `epoch`. Not of one master.
     kAborted,       // -failover-abort-…: no promotion, after all.
+    kOthersMoved,   // After kPromoted: the other replicas are told to follow it, or have been.
+    kFailoverStep,  // Any other word of a failover of our master: +odown, +selected-slave, …
     kMasterBack,    // -sdown, -odown, +reboot of our master: worth dialling.
     kSentinelSeen,  // +sentinel: another Sentinel at `endpoint`, with `run_id`.
     kViewChanged,   // What the Sentinel says about our master may have changed: worth asking.

@@ -15,6 +15,7 @@ namespace tiercel::l2 {
 namespace {
 
 constexpr int kBackoffMaxFactor = 10;  // A Sentinel may be gone for good, and is only a help.
+constexpr std::size_t kPingsOwedMax = 64;
 
 }  // namespace
 
@@ -30,6 +31,17 @@ class SentinelWatch::Subscription final : public Connection::Listener {
 
   [[nodiscard]] SentinelDirectory::Id id() const noexcept { return id_; }
   [[nodiscard]] bool is_subscribed() const noexcept { return is_subscribed_; }
+
+  // Its pong carries the number. Pongs owed are bounded: a Sentinel that hangs is not asked more.
+  bool ping(std::uint64_t number) {
+    if (!is_subscribed_ || pings_owed_ >= kPingsOwedMax) return false;
+    ++pings_owed_;
+    ping_newest_ = std::to_string(number);
+    std::string wire;
+    append_request(wire, {"PING", ping_newest_});
+    connection_->write(wire);
+    return true;
+  }
 
   void dial() {
     const RedisOptions& redis = host_.redis();
@@ -49,6 +61,7 @@ class SentinelWatch::Subscription final : public Connection::Listener {
   void stop() {
     host_.loop().cancel(std::exchange(timer_, 0));
     is_subscribed_ = false;
+    pings_owed_ = 0;
     if (connection_ != nullptr) connection_->close();
     connection_.reset();
   }
@@ -66,13 +79,17 @@ class SentinelWatch::Subscription final : public Connection::Listener {
   }
 
   void connection_reply(Reply reply) override {
+    if (is_subscribed_ && reply.is_error() && pings_owed_ > 0) return ponged(ping_newest_, true);
     if (reply.is_error()) {
       is_restricted_ = is_restricted_ || (!awaits_auth_ && reply.is_error("NOPERM"));
       return redial();
     }
     if (std::exchange(awaits_auth_, false)) return;
-    if (!reply.is_array() || reply.elements.size() != 3) return redial();
     const auto& elements = reply.elements;
+    if (is_subscribed_ && elements.size() == 2 && elements[0].text == "pong" && pings_owed_ > 0) {
+      return ponged(elements[1].text, false);
+    }
+    if (!reply.is_array() || elements.size() != 3) return redial();
     if (!is_subscribed_) {
       if (elements[0].text != "subscribe") return redial();
       if (--acknowledgements_missing_ == 0) become_subscribed();
@@ -92,7 +109,12 @@ class SentinelWatch::Subscription final : public Connection::Listener {
     host_.loop().cancel(std::exchange(timer_, 0));
     backoff_.reset();
     watch_.directory_.subscribed(id_, true);
-    watch_.listener_.sentinel_subscribed(id_);
+    watch_.listener_.sentinel_subscribed(id_, !is_restricted_);
+  }
+
+  void ponged(std::string_view number, bool is_refused) {
+    --pings_owed_;
+    if (number == ping_newest_) watch_.listener_.sentinel_ponged(id_, is_refused);
   }
 
   void redial() {
@@ -120,6 +142,8 @@ class SentinelWatch::Subscription final : public Connection::Listener {
   bool is_restricted_ = false;  // Only +switch-master is asked for: the ACL forbade the rest.
   std::size_t acknowledgements_missing_ = 0;
   bool is_subscribed_ = false;
+  std::size_t pings_owed_ = 0;
+  std::string ping_newest_;
 };
 
 SentinelWatch::SentinelWatch(Host& host, SentinelDirectory& directory, Listener& listener)
@@ -142,6 +166,15 @@ void SentinelWatch::follow_directory() {
 }
 
 void SentinelWatch::stop() { subscriptions_.clear(); }
+
+std::vector<SentinelDirectory::Id> SentinelWatch::ping() {
+  ++pings_;
+  std::vector<SentinelDirectory::Id> pinged;
+  for (const auto& subscription : subscriptions_) {
+    if (subscription->ping(pings_)) pinged.push_back(subscription->id());
+  }
+  return pinged;
+}
 
 std::size_t SentinelWatch::subscribed_count() const noexcept {
   return static_cast<std::size_t>(

@@ -6,6 +6,7 @@
 // whose ACL does not permit the channels is asked for +switch-master alone. Loop thread only.
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -21,9 +22,13 @@ class SentinelWatch {
    public:
     virtual ~Listener() = default;
     virtual void sentinel_event(SentinelDirectory::Id sentinel, const SentinelEvent& event) = 0;
-    // Its events reach us from now on; what it published before must be asked for.
-    virtual void sentinel_subscribed(SentinelDirectory::Id sentinel) = 0;
+    // Its events reach us from now on; what it published before must be asked for. `hears_all`:
+    // all channels are permitted.
+    virtual void sentinel_subscribed(SentinelDirectory::Id sentinel, bool hears_all) = 0;
     virtual void sentinel_unsubscribed(SentinelDirectory::Id sentinel) = 0;
+    // The answer to the newest ping(): what it published before the ping reached it has reached us.
+    // `is_refused`: it does not permit PING, and nobody knows.
+    virtual void sentinel_ponged(SentinelDirectory::Id sentinel, bool is_refused) = 0;
   };
 
   SentinelWatch(Host& host, SentinelDirectory& directory, Listener& listener);
@@ -35,6 +40,8 @@ class SentinelWatch {
   // from within a listener call.
   void follow_directory();
   void stop();
+  // Pings each that is subscribed, and returns whom.
+  std::vector<SentinelDirectory::Id> ping();
   [[nodiscard]] std::size_t subscribed_count() const noexcept;
 
  private:
@@ -44,6 +51,7 @@ class SentinelWatch {
   SentinelDirectory& directory_;
   Listener& listener_;
   std::vector<std::unique_ptr<Subscription>> subscriptions_;
+  std::uint64_t pings_ = 0;
 };
 
 }  // namespace tiercel::l2

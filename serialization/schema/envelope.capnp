@@ -14,4 +14,5 @@ struct Envelope {
   softTtlMs @4 :UInt64; # From the write, in milliseconds: refresh after it. 0: none.
   hardTtlMs @5 :UInt64; # From the write, in milliseconds: do not serve after it. 0: none.
   payload @6 :Data;
+  tagSlots @7 :List(UInt16); # Of the value's tags: at most 16, rising. See tag_slots.h.
 }

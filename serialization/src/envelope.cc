@@ -12,11 +12,12 @@
 namespace tiercel::serialization {
 namespace {
 
-// The payload follows the root pointer and these.
+// The payload follows the root pointer and these, and the slots of the tags follow it.
 constexpr std::size_t kDataWords = 3;
-constexpr std::size_t kPointers = 1;
+constexpr std::size_t kPointers = 2;
 constexpr std::size_t kEnvelopeWords = 1 + kDataWords + kPointers;
-static_assert(kVersionBytes + kHeaderBytes + kSegmentTableBytes + kEnvelopeWords * kWordBytes ==
+static_assert(kVersionBytes + kHeaderBytes + kSegmentTableBytes + kEnvelopeWords * kWordBytes +
+                  kTagsPerValueMax * sizeof(TagSlot) ==
               kValueOverheadBytes);
 
 Result<void> check_ttl(const char* name, std::chrono::milliseconds ttl) {
@@ -62,18 +63,32 @@ std::chrono::milliseconds to_ttl(std::uint64_t ttl_ms) noexcept {
   return std::chrono::milliseconds{static_cast<std::chrono::milliseconds::rep>(ttl_ms)};
 }
 
+Result<TagSlots> read_tag_slots(wire::Envelope::Reader root) {
+  const auto listed = root.getTagSlots();
+  if (listed.size() > kTagsPerValueMax) {
+    return corrupt("value: " + std::to_string(listed.size()) + " tag slots are more than " +
+                   std::to_string(kTagsPerValueMax));
+  }
+  TagSlots slots;
+  for (const TagSlot slot : listed) TIERCEL_CHECK(slots.add(slot));
+  return slots;
+}
+
 Result<Envelope> read_envelope(std::string_view segment) {
   SegmentMessage message{segment};
   const auto root = message.root<wire::Envelope>(kDataWords, kPointers);
   if (root.getCompressed()) return corrupt("value: compressed, which is not supported");
   if (!ttl_in_range(root.getSoftTtlMs())) return corrupt("value: soft TTL out of range");
   if (!ttl_in_range(root.getHardTtlMs())) return corrupt("value: hard TTL out of range");
+  auto tag_slots = read_tag_slots(root);
+  if (!tag_slots) return tag_slots.error();
   return Envelope{.negative = root.getNegative(),
                   .compressed = false,
                   .tombstone = root.getTombstone(),
                   .soft_ttl = to_ttl(root.getSoftTtlMs()),
                   .hard_ttl = to_ttl(root.getHardTtlMs()),
                   .codec_id = root.getCodecId(),
+                  .tag_slots = *tag_slots,
                   .payload = message.original(root.getPayload())};
 }
 
@@ -83,7 +98,8 @@ Result<std::string> encode_envelope(const Envelope& envelope) {
   if (auto checked = check_envelope(envelope); !checked) return checked.error();
   return guarded<std::string>("encode_envelope", internal, [&]() -> Result<std::string> {
     std::string frame =
-        make_frame(FrameKind::kValue, kEnvelopeWords + words_for(envelope.payload.size()));
+        make_frame(FrameKind::kValue, kEnvelopeWords + words_for(envelope.payload.size()) +
+                                          words_for(envelope.tag_slots.size() * sizeof(TagSlot)));
     capnp::FlatMessageBuilder builder{segment_of(frame)};
     auto root = builder.initRoot<wire::Envelope>();
     root.setNegative(envelope.negative);
@@ -93,6 +109,11 @@ Result<std::string> encode_envelope(const Envelope& envelope) {
     root.setHardTtlMs(static_cast<std::uint64_t>(envelope.hard_ttl.count()));
     root.setPayload(
         {reinterpret_cast<const kj::byte*>(envelope.payload.data()), envelope.payload.size()});
+    if (!envelope.tag_slots.empty()) {
+      auto listed = root.initTagSlots(static_cast<unsigned>(envelope.tag_slots.size()));
+      unsigned index = 0;
+      for (const TagSlot slot : envelope.tag_slots.span()) listed.set(index++, slot);
+    }
     builder.requireFilled();
     return frame;
   });

@@ -194,4 +194,14 @@ Result<ReceivedMessage> decode_message(std::string_view bytes) {
                          .message = std::move(message).value()};
 }
 
+Result<ReceivedMessage> decode_history_message(std::uint64_t version, std::string_view bytes) {
+  std::string published;
+  // One byte more than a message may have is refused just as well as gigabytes.
+  const std::string_view kept = bytes.substr(0, kMessageBytesMax);
+  published.reserve(kVersionBytes + kept.size());
+  append_u64_be(published, version);
+  published += kept;
+  return decode_message(published);
+}
+
 }  // namespace tiercel::serialization

@@ -38,6 +38,8 @@ TEST(CacheOptions, EachFieldOutOfRangeIsRefusedByName) {
       {"value_bytes_max", {.value_bytes_max = 0}},
       {"value_bytes_max", {.value_bytes_max = std::size_t{512} << 20}},
       {"history_entries", {.history_entries = 15}},
+      {"audit_one_in", {.audit_one_in = 0}},
+      {"audit_one_in", {.audit_one_in = 1'000'000'001}},
       {"clock", {.clock = nullptr}},
   };
   for (const auto& refusal : refusals) {

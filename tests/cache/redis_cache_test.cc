@@ -264,7 +264,9 @@ TEST_F(RedisCache, TheLeaseIsHeldAndSaysByWhom) {
   const auto cache = open();
   const LeaseInfo lease = cache->lease();
   EXPECT_TRUE(lease.held);
-  EXPECT_EQ(lease.mode, LeaseMode::kPing);
+  EXPECT_EQ(lease.mode, LeaseMode::kRedis);
+  EXPECT_EQ(lease.witness, WitnessMode::kNone) << "a lone master has none";
+  EXPECT_EQ(lease.why, "");
   EXPECT_GT(lease.remaining, 0ms);
   EXPECT_LE(lease.remaining, 500ms);
   EXPECT_EQ(lease.master, "127.0.0.1:" + std::to_string(server_->port()));

@@ -157,7 +157,7 @@ TEST_F(FillTableTest, AFillDoesNotReplaceANewerOneThatRanBesideIt) {
   auto slow = table_.begin("k");
   auto quick = table_.begin("k");
   EXPECT_TRUE(commit(std::move(quick), 10));
-  EXPECT_TRUE(table_.untouched(slow)) << "no change was seen, only a newer read";
+  EXPECT_FALSE(table_.untouched(slow)) << "who comes now may have read version 10";
   EXPECT_FALSE(commit(std::move(slow), 9)) << "L1 may hold version 10 already";
 }
 
@@ -276,7 +276,10 @@ TEST_F(FillTableTest, DoesWhatItsRulesSay) {
                                                 ? version >= floors[k]
                                                 : !ended.touched && floors[k] == kVersionUnknown);
         ASSERT_EQ(commit(std::move(ended.token), version), good) << "step " << step;
-        if (good) floors[k] = std::max(floors[k], version);
+        if (good && version != kVersionUnknown) {
+          floors[k] = std::max(floors[k], version);
+          for (auto& each : tokens) each.touched = true;
+        }
       } else {
         ended.token = FillTable::Token{};
       }
@@ -303,6 +306,18 @@ TEST(FillTableDeathTest, ATokenEndsOnce) {
   // Not even by way of another token that happens to stand under the empty key.
   const auto bystander = table.begin("");
   EXPECT_DEATH(table.commit(FillTable::Token{}, 1, [] {}), "check failed");
+}
+
+TEST(FillTable, NobodyJoinsAFillThatIsOlderThanOneThatHasLanded) {
+  FillTable fills;
+  auto slow = fills.begin("k");
+  auto quick = fills.begin("k");
+  EXPECT_TRUE(fills.untouched(slow));
+  EXPECT_TRUE(fills.commit(std::move(quick), 5, [] {}));
+  // Whoever comes now may have read version 5.
+  EXPECT_FALSE(fills.untouched(slow));
+  // It may still go in, if it is that new.
+  EXPECT_TRUE(fills.commit(std::move(slow), 5, [] {}));
 }
 
 }  // namespace

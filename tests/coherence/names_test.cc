@@ -25,6 +25,8 @@ TEST(Names, AreAsDocumented) {
   EXPECT_EQ(names.value_key("player:42"), "game-1.eu_west:player:42");
   EXPECT_EQ(names.fill_key("player:42"), "game-1.eu_west/fill:player:42");
   EXPECT_EQ(names.history_key(), "game-1.eu_west/history");
+  EXPECT_EQ(names.tags_key(), "game-1.eu_west/tags");
+  EXPECT_EQ(names.lease_key(), "game-1.eu_west/lease");
   EXPECT_EQ(names.channel(), "game-1.eu_west/changes");
 }
 
@@ -61,8 +63,9 @@ TEST(Names, AcceptEveryAllowedCharacterAndTheLongestNamespace) {
 TEST(Names, NeverCollide) {
   const std::vector<std::string> name_spaces = {"a", "a.", "aa", "a-fill", "fill", "history", "b"};
   const std::vector<std::string> keys = {
-      "",        "a",        ":",       "/",   "fill:",    "fill:a", "/fill:", "/fill:a", ":a",
-      "history", "/history", "changes", "a:a", "a/fill:a", "\0"s,    ".:a",    "-fill:a"};
+      "",        "a",      ":",       "/",        "fill:",   "fill:a", "/fill:",
+      "/fill:a", ":a",     "history", "/history", "changes", "tags",   "/tags",
+      "lease",   "/lease", "a:a",     "a/fill:a", "\0"s,     ".:a",    "-fill:a"};
   std::map<std::string, std::string> owner_of;
   const auto claim = [&](const std::string& name, const std::string& owner) {
     const auto [place, is_new] = owner_of.emplace(name, owner);
@@ -71,6 +74,8 @@ TEST(Names, NeverCollide) {
   for (const auto& name_space : name_spaces) {
     const Names names = names_of(name_space);
     claim(names.history_key(), name_space + "'s history");
+    claim(names.tags_key(), name_space + "'s tags");
+    claim(names.lease_key(), name_space + "'s longest lease");
     claim(names.channel(), name_space + "'s channel");
     for (const auto& key : keys) {
       claim(names.value_key(key), name_space + "'s value of " + escape_bytes(key));

@@ -7,7 +7,7 @@
 
 #include <vector>
 
-#include "failover/oracle.h"
+#include "fleet/oracle.h"
 
 namespace tiercel::failover {
 namespace {
@@ -27,16 +27,16 @@ TEST(BoardTest, AnotherMappingSeesTheSameBoard) {
   ASSERT_TRUE(other);
   EXPECT_EQ(other->config().key_count, 10U);
 
-  Oracle oracle{*board};
+  Oracle oracle{board->log()};
   ASSERT_TRUE(oracle.record_write(3, 1, Outcome::kAcked, 77, TimePoint{Duration{5}}));
   board->state().phase = Phase::kQuiet;
 
   EXPECT_EQ(other->phase(), Phase::kQuiet);
-  ASSERT_EQ(other->record_count(), 1U);
-  const std::uint32_t newest = other->newest(3).load();
+  ASSERT_EQ(other->log().count(), 1U);
+  const std::uint32_t newest = other->log().newest(3).load();
   ASSERT_NE(newest, kNoRecord);
-  EXPECT_EQ(other->record(newest).version, 77U);
-  EXPECT_EQ(other->newest(4).load(), kNoRecord);
+  EXPECT_EQ(other->log().record(newest).version, 77U);
+  EXPECT_EQ(other->log().newest(4).load(), kNoRecord);
 }
 
 TEST(BoardTest, KeysAreTheirOwnIdsWithoutATrace) {
@@ -90,16 +90,16 @@ TEST(BoardTest, RefusesWhatIsNoBoard) {
 TEST(BoardTest, AFullLogRefusesAndCounts) {
   auto board = Board::create(small_config(), {});
   ASSERT_TRUE(board);
-  Oracle oracle{*board};
+  Oracle oracle{board->log()};
   for (std::uint32_t i = 1; i <= 4; ++i) {
     EXPECT_TRUE(oracle.record_write(0, i, Outcome::kAcked, i, TimePoint{Duration{i}}));
   }
   EXPECT_FALSE(oracle.record_write(0, 5, Outcome::kAcked, 5, TimePoint{Duration{5}}));
   EXPECT_FALSE(oracle.record_write(1, 1, Outcome::kAcked, 6, TimePoint{Duration{6}}));
-  EXPECT_EQ(board->record_count(), 4U);
-  EXPECT_EQ(board->state().records_refused.load(), 2U);
-  EXPECT_EQ(board->record(board->newest(0).load()).sequence, 4U);
-  EXPECT_EQ(board->newest(1).load(), kNoRecord);
+  EXPECT_EQ(board->log().count(), 4U);
+  EXPECT_EQ(board->log().header().records_refused.load(), 2U);
+  EXPECT_EQ(board->log().record(board->log().newest(0).load()).sequence, 4U);
+  EXPECT_EQ(board->log().newest(1).load(), kNoRecord);
 }
 
 }  // namespace

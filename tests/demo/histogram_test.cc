@@ -1,10 +1,10 @@
-#include "failover/histogram.h"
+#include "fleet/histogram.h"
 
 #include <gtest/gtest.h>
 
 #include <memory>
 
-namespace tiercel::failover {
+namespace tiercel::fleet {
 namespace {
 
 TEST(HistogramTest, EachBucketHoldsWhatItsEndSays) {
@@ -40,4 +40,4 @@ TEST(HistogramTest, HasNoQuantileOfNothingAndTakesANegativeDurationForZero) {
 }
 
 }  // namespace
-}  // namespace tiercel::failover
+}  // namespace tiercel::fleet

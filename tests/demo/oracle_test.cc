@@ -1,10 +1,12 @@
 // The oracle, one read at a time: what it must let pass, and what it must catch.
 
-#include "failover/oracle.h"
+#include "fleet/oracle.h"
 
 #include <gtest/gtest.h>
 
 #include <vector>
+
+#include "failover/board.h"
 
 namespace tiercel::failover {
 namespace {
@@ -46,11 +48,11 @@ class OracleTest : public ::testing::Test {
   Verdict verdict(std::vector<std::uint32_t> living) {
     std::vector<std::uint64_t> versions;
     for (const std::uint32_t sequence : living) versions.push_back(100 + sequence);
-    return judge_run(board_, History{versions});
+    return judge_run(board_.log(), History{versions});
   }
 
   Board board_ = make_board();
-  Oracle oracle_{board_};
+  Oracle oracle_{board_.log()};
 };
 
 TEST_F(OracleTest, NothingWrittenNothingWrong) {
@@ -204,6 +206,39 @@ TEST_F(OracleTest, GoingBackBehindALostWriteIsSetApart) {
   EXPECT_EQ(verdict({1}).lost_branch_reads, 1U);
 }
 
+// Two masters at a time can give the same version: the key tells which branch it was of.
+TEST_F(OracleTest, AnEntryOfAnotherKeyDoesNotSaveAWrite) {
+  acked(1, 0);
+  acked(2, 1000);
+  read(1, 5000);
+  const JudgeOptions named{.name_of_key = [](std::uint32_t) { return std::string{"ours"}; },
+                           .branch_ended_at = std::nullopt};
+  const auto judged = [&](const std::string& key_of_2) {
+    return judge_run(board_.log(),
+                     History{std::vector<History::Entry>{{101, {"ours"}}, {102, {key_of_2}}}},
+                     named);
+  };
+  EXPECT_EQ(judged("ours").writes_lost, 0U);
+  EXPECT_EQ(judged("ours").stale_beyond_bound, 1U);
+  EXPECT_EQ(judged("another").writes_lost, 1U);
+  EXPECT_EQ(judged("another").stale_beyond_bound, 0U);
+}
+
+TEST_F(OracleTest, ALostWriteMayBeServedForAWhileAfterItsBranchEnded) {
+  acked(1, 0);
+  acked(2, 1000);
+  read(2, 2000);
+  const auto ghosts = [&](int ended_at) {
+    return judge_run(board_.log(), History{std::vector<std::uint64_t>{101}},
+                     {.name_of_key = {}, .branch_ended_at = at(ended_at)});
+  };
+  EXPECT_EQ(ghosts(1450).ghosts, 0U);
+  EXPECT_EQ(ghosts(1450).worst_ghost, 550ms);
+  EXPECT_EQ(ghosts(1449).ghosts, 1U);
+  EXPECT_EQ(ghosts(2000).ghosts, 0U);
+  EXPECT_EQ(verdict({101, 102}).ghosts, 0U);
+}
+
 TEST(OracleTableTest, WhatTheTableCannotHoldCountsAsWrong) {
   constexpr std::uint32_t kReads = 70'000;
   BoardConfig config;
@@ -211,14 +246,14 @@ TEST(OracleTableTest, WhatTheTableCannotHoldCountsAsWrong) {
   config.log_capacity = kReads;
   auto board = Board::create(config, {});
   ASSERT_TRUE(board);
-  Oracle oracle{*board};
+  Oracle oracle{board->log()};
   // Every read misses a write of its own.
   for (std::uint32_t key = 0; key < kReads; ++key) {
     ASSERT_TRUE(oracle.record_write(key, 1, Outcome::kAcked, 1 + key, TimePoint{1h}));
     oracle.judge_read(key, Seen{}, TimePoint{2h}, true);
   }
   // All of them were lost, so blamed is only what could not be noted down.
-  const Verdict found = judge_run(*board, History{{}});
+  const Verdict found = judge_run(board->log(), History{std::vector<std::uint64_t>{}});
   EXPECT_GE(found.suspects_overflowed, kReads - Suspects::kSlots);
   EXPECT_EQ(found.stale_beyond_bound, found.suspects_overflowed);
   EXPECT_EQ(found.stale_beyond_bound + found.lost_branch_reads, kReads);

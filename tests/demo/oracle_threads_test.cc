@@ -8,8 +8,9 @@
 #include <thread>
 #include <vector>
 
-#include "failover/oracle.h"
-#include "failover/seen_table.h"
+#include "failover/board.h"
+#include "fleet/oracle.h"
+#include "fleet/seen_table.h"
 
 namespace tiercel::failover {
 namespace {
@@ -45,7 +46,7 @@ History everything() {
 }
 
 void write_all(Board& board, Registers& registers, std::uint32_t key) {
-  Oracle oracle{board};
+  Oracle oracle{board.log()};
   for (std::uint32_t sequence = 1; sequence <= kWritesPerKey; ++sequence) {
     registers.sequence[key].store(sequence);
     ASSERT_TRUE(oracle.record_write(key, sequence, Outcome::kAcked, version_of(key, sequence),
@@ -60,7 +61,7 @@ Seen read_register(const Registers& registers, std::uint32_t key) {
 
 // Reads until every write has been seen.
 void read_all(Board& board, const Registers& registers, SeenTable& seen) {
-  Oracle oracle{board};
+  Oracle oracle{board.log()};
   std::uint32_t complete = 0;
   while (complete < kKeys) {
     complete = 0;
@@ -88,13 +89,13 @@ TEST(OracleThreadsTest, ARightRegisterIsNeverBlamed) {
       threads.emplace_back([&, key] { write_all(board, registers, key); });
     }
   }
-  const Verdict found = judge_run(board, everything());
+  const Verdict found = judge_run(board.log(), everything());
   EXPECT_EQ(found.stale_beyond_bound, 0U);
   EXPECT_EQ(found.monotonic_violations, 0U);
   // Nearly nothing: a core may read its clock a few instructions before or after it touches memory.
   EXPECT_LT(found.worst_staleness, 1ms);
   EXPECT_EQ(found.writes_lost, 0U);
-  EXPECT_EQ(board.record_count(), kKeys * kWritesPerKey);
+  EXPECT_EQ(board.log().count(), kKeys * kWritesPerKey);
 }
 
 // Each stale reader holds on to what it has read first, as an L1 that misses its invalidations; by
@@ -105,7 +106,7 @@ TEST(OracleThreadsTest, StaleReadersAmongRightOnesAreCaught) {
   Registers registers;
   SeenTable seen;
   const auto read_stale = [&] {
-    Oracle oracle{board};
+    Oracle oracle{board.log()};
     const Seen held{.sequence = 1, .version = version_of(0, 1)};
     while (read_register(registers, 0).sequence < kWritesPerKey) std::this_thread::yield();
     for (std::uint64_t i = 0; i < kReadsEach; ++i) {
@@ -121,7 +122,7 @@ TEST(OracleThreadsTest, StaleReadersAmongRightOnesAreCaught) {
       threads.emplace_back([&, key] { write_all(board, registers, key); });
     }
   }
-  const Verdict found = judge_run(board, everything());
+  const Verdict found = judge_run(board.log(), everything());
   EXPECT_EQ(found.stale_beyond_bound, 2 * kReadsEach);
   EXPECT_EQ(found.monotonic_violations, 0U);
   EXPECT_GE(found.worst_staleness, 1h);

@@ -1,8 +1,8 @@
-#include "failover/payload.h"
+#include "fleet/payload.h"
 
 #include <gtest/gtest.h>
 
-namespace tiercel::failover {
+namespace tiercel::fleet {
 namespace {
 
 TEST(PayloadTest, ComesBackAsItWas) {
@@ -26,4 +26,4 @@ TEST(PayloadTest, RefusesDamage) {
 }
 
 }  // namespace
-}  // namespace tiercel::failover
+}  // namespace tiercel::fleet

@@ -37,6 +37,7 @@ void fuzz_value(std::string_view bytes) {
   TIERCEL_CHECK(second->envelope.soft_ttl == envelope.soft_ttl);
   TIERCEL_CHECK(second->envelope.hard_ttl == envelope.hard_ttl);
   TIERCEL_CHECK(second->envelope.codec_id == envelope.codec_id);
+  TIERCEL_CHECK(second->envelope.tag_slots == envelope.tag_slots);
 }
 
 void fuzz_message(std::string_view bytes) {
@@ -51,6 +52,9 @@ void fuzz_message(std::string_view bytes) {
   const auto second = decode_message(again);
   TIERCEL_CHECK(second && second->version == decoded->version);
   TIERCEL_CHECK(second->message == decoded->message);
+  const auto from_history = decode_history_message(decoded->version, bytes.substr(8));
+  TIERCEL_CHECK(from_history && from_history->version == decoded->version);
+  TIERCEL_CHECK(from_history->message == decoded->message);
 }
 
 }  // namespace

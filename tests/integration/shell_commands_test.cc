@@ -254,16 +254,18 @@ TEST(ShellAnswers, AreAsDocumented) {
   EXPECT_EQ(to_line(read_answer("get", "k", unavailable("…"))),
             R"({"op":"get","key":"k","error":"unavailable","message":"…"})"
             "\n");
-  EXPECT_EQ(to_line(write_answer("set", "k", Written{124})),
+  EXPECT_EQ(to_line(write_answer("set", "k", Written{.version = 124})),
             R"({"op":"set","key":"k","ok":true,"version":"124"})"
             "\n");
   EXPECT_EQ(to_line(lease_answer({.held = true,
                                   .remaining = milliseconds{430},
                                   .epoch = "e",
                                   .master = "127.0.0.1:7001",
-                                  .mode = LeaseMode::kPing})),
+                                  .mode = LeaseMode::kRedis,
+                                  .witness = WitnessMode::kReplicas,
+                                  .why = {}})),
             R"({"op":"lease","held":true,"remaining_ms":430,"epoch":"e",)"
-            R"("master":"127.0.0.1:7001","mode":"ping"})"
+            R"("master":"127.0.0.1:7001","mode":"redis","witness":"replicas"})"
             "\n");
 }
 

@@ -105,7 +105,7 @@ TEST(ShellWithoutRedis, AnswersAsDocumented) {
   EXPECT_EQ(shell.ask_text("try k"), R"({"op":"try","key":"k","found":false})");
   EXPECT_EQ(shell.ask_text("lease"),
             R"({"op":"lease","held":true,"remaining_ms":null,"epoch":"","master":"",)"
-            R"("mode":"local"})");
+            R"("mode":"local","witness":"none"})");
   EXPECT_EQ(shell.ask_text("sleep 1"), R"({"op":"sleep","ms":1,"ok":true})");
   EXPECT_EQ(shell.ask_text("quit"), R"({"op":"quit","ok":true})");
   EXPECT_EQ(shell.process().wait(), (ExitStatus{.code = 0, .signal = 0}));
@@ -323,7 +323,8 @@ TEST(ShellWithRedis, TheLeaseSaysWhoVouches) {
   Shell shell{{"--url", server->url(), "--lease-ms", "60000"}};
   ASSERT_TRUE(wait_until_held(shell));
   const Json lease = shell.ask("lease");
-  EXPECT_EQ(lease["mode"], "ping");
+  EXPECT_EQ(lease["mode"], "redis");
+  EXPECT_EQ(lease["witness"], "none") << "a lone master";
   EXPECT_EQ(lease["master"], server->endpoint());
   EXPECT_FALSE(lease["epoch"].get<std::string>().empty());
   EXPECT_GT(lease["remaining_ms"].get<std::int64_t>(), 0);

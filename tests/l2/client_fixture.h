@@ -9,6 +9,7 @@
 #include <future>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -37,6 +38,11 @@ struct Observed {
   std::vector<std::string> messages;
   std::vector<std::string> pongs;
   std::vector<std::string> refusals;
+  std::vector<std::string> tracked;
+  int flushes = 0;
+  int read_ends = 0;
+  bool is_read_open = false;      // Something was told, and the read's end is still to come.
+  std::vector<int> told_in_read;  // How much was told until each read_end.
   std::string data_reason;
   std::string stream_reason;
   int out_of_order = 0;  // An up while up, a down while down, a message while down.
@@ -79,6 +85,8 @@ class RecordingObserver final : public LinkObserver {
     MutexLock lock{mutex_};
     seen_.out_of_order += seen_.is_stream_up ? 0 : 1;
     seen_.is_stream_up = false;
+    seen_.is_read_open = false;
+    told_ = 0;
     ++seen_.stream_downs;
     seen_.stream_reason = reason.to_string();
   }
@@ -86,19 +94,47 @@ class RecordingObserver final : public LinkObserver {
     MutexLock lock{mutex_};
     seen_.out_of_order += seen_.is_stream_up ? 0 : 1;
     seen_.messages.emplace_back(payload);
+    told();
   }
   void stream_pong(std::string_view token) override {
     MutexLock lock{mutex_};
     seen_.out_of_order += seen_.is_stream_up ? 0 : 1;
     seen_.pongs.emplace_back(token);
+    told();
   }
   void stream_ping_refused(std::string_view server_error) override {
     MutexLock lock{mutex_};
     seen_.refusals.emplace_back(server_error);
+    told();
+  }
+  void stream_tracked(std::span<const std::string_view> keys) override {
+    MutexLock lock{mutex_};
+    seen_.out_of_order += seen_.is_stream_up ? 0 : 1;
+    seen_.tracked.insert(seen_.tracked.end(), keys.begin(), keys.end());
+    told();
+  }
+  void stream_flushed() override {
+    MutexLock lock{mutex_};
+    seen_.out_of_order += seen_.is_stream_up ? 0 : 1;
+    ++seen_.flushes;
+    told();
+  }
+  void stream_read_end() override {
+    MutexLock lock{mutex_};
+    seen_.out_of_order += seen_.is_stream_up && seen_.is_read_open ? 0 : 1;
+    seen_.is_read_open = false;
+    ++seen_.read_ends;
+    seen_.told_in_read.push_back(std::exchange(told_, 0));
   }
 
  private:
+  void told() TIERCEL_REQUIRES(mutex_) {
+    seen_.is_read_open = true;
+    ++told_;
+  }
+
   mutable Mutex mutex_;
+  int told_ TIERCEL_GUARDED_BY(mutex_) = 0;
   Observed seen_ TIERCEL_GUARDED_BY(mutex_);
 };
 
@@ -160,6 +196,7 @@ class ClientTest : public ::testing::Test {
     ClientConfig config;
     config.redis = std::move(options);
     config.channel = std::move(channel);
+    config.track_prefix = track_prefix_;
     config.observer = &observer_;
     config.seed = 42;
     config.log = [this](LogLevel level, std::string_view message) {
@@ -214,6 +251,7 @@ class ClientTest : public ::testing::Test {
     return observe([](const Observed& seen) { return seen.is_stream_up; });
   }
 
+  std::string track_prefix_;  // For open().
   mutable Mutex log_mutex_;
   std::string log_ TIERCEL_GUARDED_BY(log_mutex_);
   RecordingObserver observer_;

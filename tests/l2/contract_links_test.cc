@@ -222,5 +222,58 @@ TEST_P(ContractTest, ARestartedServerIsAnother) {
   EXPECT_EQ(run(count_script(), {"n"}, {"y"}).get()->text, "1:y");  // Script and data are gone.
 }
 
+TEST_P(ContractTest, TheStreamIsToldOfForeignWriters) {
+  track_prefix_ = "ns:";
+  open_up("news");
+  ASSERT_EQ(admin({"SET", "ns:a", "v"}), "OK");
+  ASSERT_EQ(admin({"SET", "other", "v"}), "OK");
+  ASSERT_EQ(admin({"PEXPIRE", "ns:a", "100000"}), "1");
+  ASSERT_EQ(admin({"PUBLISH", "news", "message"}), "1");
+  ASSERT_EQ(admin({"DEL", "ns:a"}), "1");
+  ASSERT_EQ(admin({"DEL", "ns:a"}), "0");  // Nothing has changed.
+  EXPECT_EQ(run(count_script(), {"ns:n"}, {"x"}).get()->text, "1:x");
+  ASSERT_EQ(admin({"FLUSHALL"}), "OK");
+  ping("after");
+  ASSERT_TRUE(observe([](const Observed& seen) { return seen.pongs.size() == 1; }));
+  // A real one puts what one turn of its loop changes into one message, each key once.
+  const auto seen = observer_.seen();
+  EXPECT_EQ(seen.tracked, (std::vector<std::string>{"a", "a", "a", "n"}));
+  EXPECT_EQ(seen.flushes, 1);
+  EXPECT_EQ(seen.messages, std::vector<std::string>{"message"});
+  EXPECT_EQ(seen.out_of_order, 0);
+  ASSERT_EQ(admin({"CLIENT", "KILL", "TYPE", "pubsub"}), "1");
+  ASSERT_TRUE(observe([](const Observed& now) { return now.stream_ups == 2; }));
+  ASSERT_EQ(admin({"SET", "ns:b", "v"}), "OK");
+  EXPECT_TRUE(observe([](const Observed& now) { return now.tracked.back() == "b"; }));
+}
+
+TEST_P(ContractTest, SaysWhereItStandsInReplication) {
+  open_up();
+  const auto ask = [this] {
+    std::promise<Result<ReplicationInfo>> answer;
+    loop_.post([&] {
+      client_->ask_replication(
+          in(kPatience), [&](Result<ReplicationInfo> info) { answer.set_value(std::move(info)); });
+    });
+    return answer.get_future().get();
+  };
+  const auto before = ask();
+  ASSERT_TRUE(before) << before.error().to_string();
+  EXPECT_TRUE(before->is_master);
+  EXPECT_EQ(before->replication_id, observer_.seen().data_server.replication_id);
+  EXPECT_EQ(before->former_replication_id, "");
+  EXPECT_TRUE(before->replicas.empty());
+  ASSERT_EQ(admin({"REPLICAOF", "127.0.0.1", "1"}), "OK");  // Nobody is there.
+  const auto demoted = ask();  // On the connection that is there already.
+  ASSERT_TRUE(demoted) << demoted.error().to_string();
+  EXPECT_FALSE(demoted->is_master);
+  ASSERT_EQ(admin({"REPLICAOF", "NO", "ONE"}), "OK");
+  const auto promoted = ask();
+  ASSERT_TRUE(promoted) << promoted.error().to_string();
+  EXPECT_TRUE(promoted->is_master);
+  EXPECT_EQ(promoted->former_replication_id, before->replication_id);
+  EXPECT_NE(promoted->replication_id, before->replication_id);
+}
+
 }  // namespace
 }  // namespace tiercel::l2

@@ -123,7 +123,17 @@ void FakeSentinel::read_from(int fd) {
   client.input.append(buffer, static_cast<std::size_t>(got));
   std::string output;
   while (const auto request = take_request(client.input)) output += answer(client, *request);
-  send_all(fd, output);
+  if (story_.holds_answers) {
+    client.held += output;
+  } else {
+    send_all(fd, output);
+  }
+}
+
+void FakeSentinel::release() {
+  MutexLock lock{mutex_};
+  story_.holds_answers = false;
+  for (auto& [fd, client] : clients_) send_all(fd, std::exchange(client.held, {}));
 }
 
 std::string FakeSentinel::answer(Client& client, const Words& request) {
@@ -141,6 +151,12 @@ std::string FakeSentinel::answer(Client& client, const Words& request) {
     return "-NOAUTH Authentication required.\r\n";
   }
   if (request[0] == "SUBSCRIBE") return subscribe(client, request);
+  if (request[0] == "PING") {
+    if (!story_.permits_ping) return "-NOPERM this user has no permissions to run 'ping'\r\n";
+    return story_.withholds_pongs
+               ? std::string{}
+               : array({"pong", story_.pong.empty() ? request.back() : story_.pong});
+  }
   if (request[0] == "INFO") {
     return bulk(std::string{"# Sentinel\r\nsentinel_masters:1\r\nsentinel_tilt:"} +
                 (story_.is_tilted ? "1" : "0") + "\r\n");
@@ -167,8 +183,22 @@ std::string FakeSentinel::answer_sentinel(const Words& request) {
   }
   if (!is_known) return "-ERR No such master with that name\r\n";
   if (request[1] == "MASTER") {
-    return array({"name", request[2], "ip", story_.master_host, "port", port, "config-epoch",
-                  std::to_string(story_.epoch)});
+    return array({"name", request[2], "ip", story_.master_host, "port", port, "flags",
+                  story_.master_flags, "config-epoch", std::to_string(story_.epoch)});
+  }
+  if (request[1] == "REPLICAS") {
+    ++surveys_;
+    if (!story_.permits_replicas) {
+      return "-NOPERM this user has no permissions to run the 'sentinel|replicas' command\r\n";
+    }
+    std::string text = "*" + std::to_string(story_.replicas.size()) + "\r\n";
+    for (const Replica& replica : story_.replicas) {
+      const bool has_master = replica.master_port != 0;
+      text += array({"name", "x", "ip", "127.0.0.1", "port", std::to_string(replica.port), "flags",
+                     replica.flags, "master-host", has_master ? "127.0.0.1" : "?", "master-port",
+                     std::to_string(replica.master_port)});
+    }
+    return text;
   }
   if (request[1] == "SENTINELS") {
     std::string text = "*" + std::to_string(story_.sentinels.size()) + "\r\n";
@@ -213,6 +243,11 @@ std::size_t FakeSentinel::subscriber_count(std::string_view channel) const {
 int FakeSentinel::accepted_count() const {
   MutexLock lock{mutex_};
   return accepted_;
+}
+
+int FakeSentinel::survey_count() const {
+  MutexLock lock{mutex_};
+  return surveys_;
 }
 
 int FakeSentinel::question_count() const {

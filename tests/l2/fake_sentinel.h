@@ -27,6 +27,11 @@ class FakeSentinel {
     std::uint16_t port = 0;
     bool is_down = false;
   };
+  struct Replica {
+    std::uint16_t port = 0;
+    std::string flags = "slave";
+    std::uint16_t master_port = 0;  // 0: "?".
+  };
   // What it says. Change it by change().
   struct Story {
     std::string run_id{};
@@ -36,6 +41,13 @@ class FakeSentinel {
     std::uint64_t epoch = 1;
     bool is_tilted = false;
     std::vector<Peer> sentinels{};
+    std::string master_flags = "master";
+    std::vector<Replica> replicas{};
+    bool permits_replicas = true;  // SENTINEL REPLICAS.
+    bool permits_ping = true;
+    bool withholds_pongs = false;
+    std::string pong{};                // Set: what every PING is answered with.
+    bool holds_answers = false;        // Until release().
     std::string password{};            // Set: AUTH is wanted.
     bool permits_all_channels = true;  // False: +switch-master only.
     bool is_silent = false;            // Reads, and answers nothing.
@@ -54,16 +66,20 @@ class FakeSentinel {
     MutexLock lock{mutex_};
     change(story_);
   }
+  // Ends holds_answers: what was held, as it would have been answered then, is sent.
+  void release();
   // To all that are subscribed to the channel now.
   void publish(std::string_view channel, std::string_view payload);
 
   [[nodiscard]] std::size_t subscriber_count(std::string_view channel) const;
   [[nodiscard]] int accepted_count() const;
   [[nodiscard]] int question_count() const;  // SENTINEL GET-MASTER-ADDR-BY-NAME.
+  [[nodiscard]] int survey_count() const;    // SENTINEL REPLICAS.
 
  private:
   struct Client {
     std::string input{};
+    std::string held{};
     bool is_authenticated = false;
     std::set<std::string, std::less<>> channels{};
   };
@@ -84,6 +100,7 @@ class FakeSentinel {
   std::map<int, Client> clients_ TIERCEL_GUARDED_BY(mutex_);
   int accepted_ TIERCEL_GUARDED_BY(mutex_) = 0;
   int questions_ TIERCEL_GUARDED_BY(mutex_) = 0;
+  int surveys_ TIERCEL_GUARDED_BY(mutex_) = 0;
 
   std::thread thread_;
 };

@@ -39,9 +39,18 @@ void expect_round_trip(const Envelope& envelope) {
     EXPECT_EQ(decoded->envelope.soft_ttl, envelope.soft_ttl);
     EXPECT_EQ(decoded->envelope.hard_ttl, envelope.hard_ttl);
     EXPECT_EQ(decoded->envelope.codec_id, envelope.codec_id);
+    EXPECT_TRUE(decoded->envelope.tag_slots == envelope.tag_slots);
     EXPECT_TRUE(decoded->envelope.payload == envelope.payload);
     EXPECT_TRUE(is_inside(decoded->envelope.payload, copy.view()));
   }
+}
+
+TagSlots slots_from_to(unsigned first, unsigned last) {
+  TagSlots slots;
+  for (unsigned slot = first; slot <= last; ++slot) {
+    EXPECT_TRUE(slots.add(static_cast<TagSlot>(slot)));
+  }
+  return slots;
 }
 
 TEST(EnvelopeTest, ExampleOfTheHeader) {
@@ -68,6 +77,7 @@ TEST(EnvelopeTest, RoundTripOfEveryField) {
                      .soft_ttl = milliseconds{3},
                      .hard_ttl = milliseconds{4},
                      .codec_id = kCodecUserMin,
+                     .tag_slots = slots_from_to(0, 2),
                      .payload = "payload"});
 }
 
@@ -78,6 +88,26 @@ TEST(EnvelopeTest, RoundTripOfEverySmallLength) {
     expect_round_trip({.payload = payload});
     payload += static_cast<char>(length);
   }
+}
+
+TEST(EnvelopeTest, RoundTripOfEveryNumberOfTags) {
+  for (unsigned tags = 1; tags <= kTagsPerValueMax; ++tags) {
+    for (const std::string payload : {"", "p", "12345678", "123456789"}) {
+      const TagSlots slots = slots_from_to(65536 - tags, 65535);
+      expect_round_trip({.tag_slots = slots, .payload = payload});
+      EXPECT_LE(stored({.tag_slots = slots, .payload = payload}).size(),
+                kValueOverheadBytes + (payload.size() + 7) / 8 * 8);
+    }
+  }
+  expect_round_trip({.negative = true, .tag_slots = slots_from_to(5, 5)});
+}
+
+TEST(EnvelopeTest, SlotsInAnyOrderAndTwiceAreOneSet) {
+  const std::uint64_t slots = 9 | 4ULL << 16 | 9ULL << 32 | 65535ULL << 48;
+  const auto decoded = decode_value(with_words(
+      kValueKind, {struct_pointer(0, 3, 2), 0, 0, 0, 0, list_pointer(0, kTwoBytes, 4), slots}));
+  ASSERT_TRUE(decoded) << decoded.error().to_string();
+  EXPECT_THAT(decoded->envelope.tag_slots.span(), ::testing::ElementsAre(4, 9, 65535));
 }
 
 TEST(EnvelopeTest, RoundTripOfALargeBinaryPayload) {
@@ -91,10 +121,11 @@ TEST(EnvelopeTest, RoundTripOfAPayloadThatLooksLikeAValue) {
   expect_round_trip({.payload = stored({.payload = "inner"})});
 }
 
-TEST(EnvelopeTest, PayloadBeginsAfterTheNamedOverhead) {
-  const std::string bytes = stored({.payload = "12345678"});
-  EXPECT_EQ(bytes.size(), kValueOverheadBytes + 8);
-  EXPECT_EQ(bytes.substr(kValueOverheadBytes), "12345678");
+TEST(EnvelopeTest, PayloadBeginsAtByte72AndTheSlotsFollow) {
+  EXPECT_EQ(stored({.payload = "12345678"}).substr(72), "12345678");
+  const std::string tagged = stored({.tag_slots = slots_from_to(1, 16), .payload = "12345678"});
+  EXPECT_EQ(tagged.substr(72, 8), "12345678");
+  EXPECT_EQ(tagged.size(), kValueOverheadBytes + 8);
 }
 
 TEST(EnvelopeTest, VersionZeroIsUnknownAndStillOurs) {
@@ -210,7 +241,7 @@ TEST(EnvelopeTest, ALegibleHeaderThatWeDoNotKnowIsCorrupt) {
 TEST(EnvelopeTest, UnsupportedOrAbsurdFieldsAreCorrupt) {
   // Root: three data words, one pointer. The first data word: flags, then the codec id.
   const auto decode_words = [](std::uint64_t flags, std::uint64_t soft, std::uint64_t hard) {
-    return decode_value(with_words(kValueKind, {struct_pointer(0, 3, 1), flags, soft, hard, 0}));
+    return decode_value(with_words(kValueKind, {struct_pointer(0, 3, 2), flags, soft, hard, 0, 0}));
   };
   const auto ttl_max = static_cast<std::uint64_t>(kTtlMax.count());
   EXPECT_TRUE(decode_words(0, ttl_max, ttl_max));
@@ -224,7 +255,7 @@ TEST(EnvelopeTest, UnsupportedOrAbsurdFieldsAreCorrupt) {
 }
 
 TEST(EnvelopeTest, AnAbsentPayloadIsEmpty) {
-  const std::string bytes = with_words(kValueKind, {struct_pointer(0, 3, 1), 0, 0, 0, 0});
+  const std::string bytes = with_words(kValueKind, {struct_pointer(0, 3, 2), 0, 0, 0, 0, 0});
   const auto decoded = decode_value(bytes);
   ASSERT_TRUE(decoded) << decoded.error().to_string();
   EXPECT_EQ(decoded->version, 7U);
@@ -233,9 +264,9 @@ TEST(EnvelopeTest, AnAbsentPayloadIsEmpty) {
 }
 
 TEST(EnvelopeTest, FieldsOfALaterSchemaAreIgnored) {
-  // Five data words and two pointers where we know three and one; the second pointer is a text.
+  // Five data words and three pointers where we know three and two; the third pointer is a text.
   const std::string bytes = with_words(
-      kValueKind, {struct_pointer(0, 5, 2), 4, 10, 20, 99, 99, list_pointer(1, kBytes, 2),
+      kValueKind, {struct_pointer(0, 5, 3), 4, 10, 20, 99, 99, list_pointer(2, kBytes, 2), 0,
                    list_pointer(1, kBytes, 3), 0x6968, 0x636261});
   const auto decoded = decode_value(bytes);
   ASSERT_TRUE(decoded) << decoded.error().to_string();

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
@@ -22,11 +23,17 @@ namespace {
 
 constexpr std::uint64_t kVersion = 0x0102030405060708;
 
+TagSlots make_slots() {
+  const std::array<std::string_view, 2> tags{"team:7", "season:3"};
+  return TagSlots::of(tags).value();
+}
+
 const Envelope kEnvelope{.negative = false,
                          .tombstone = true,
                          .soft_ttl = std::chrono::milliseconds{1'000},
                          .hard_ttl = std::chrono::milliseconds{60'000},
                          .codec_id = 16,
+                         .tag_slots = make_slots(),
                          .payload = "Hello, Tiercel!"};
 
 Message make_message() {
@@ -95,6 +102,7 @@ TEST(GoldenTest, ValueVersion1) {
   EXPECT_EQ(decoded->envelope.soft_ttl, kEnvelope.soft_ttl);
   EXPECT_EQ(decoded->envelope.hard_ttl, kEnvelope.hard_ttl);
   EXPECT_EQ(decoded->envelope.codec_id, kEnvelope.codec_id);
+  EXPECT_TRUE(decoded->envelope.tag_slots == kEnvelope.tag_slots);
   EXPECT_EQ(decoded->envelope.payload, kEnvelope.payload);
 }
 

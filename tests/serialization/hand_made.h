@@ -17,6 +17,7 @@ namespace tiercel::serialization {
 inline constexpr std::uint8_t kValueKind = 1;
 inline constexpr std::uint8_t kMessageKind = 2;
 inline constexpr std::uint32_t kBytes = 2;     // List element sizes, as on the wire.
+inline constexpr std::uint32_t kTwoBytes = 3;  //
 inline constexpr std::uint32_t kPointers = 6;  //
 inline constexpr std::uint32_t kComposite = 7;
 

@@ -20,14 +20,21 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr std::uint64_t kEnvelopeRoot = struct_pointer(0, 3, 1);
+constexpr std::uint64_t kEnvelopeRoot = struct_pointer(0, 3, 2);
 constexpr std::uint64_t kMessageRoot = struct_pointer(0, 3, 2);
 constexpr std::uint64_t kInvalidateBits = 1;
+
+TagSlots sample_slots() {
+  TagSlots slots;
+  for (const TagSlot slot : std::vector<TagSlot>{7, 300, 65535}) EXPECT_TRUE(slots.add(slot));
+  return slots;
+}
 
 std::string sample_value() {
   return with_version(9, encode_envelope({.soft_ttl = std::chrono::milliseconds{1500},
                                           .hard_ttl = std::chrono::milliseconds{60'000},
                                           .codec_id = 17,
+                                          .tag_slots = sample_slots(),
                                           .payload = "a payload of 23 bytes.."})
                              .value());
 }
@@ -203,8 +210,8 @@ TEST(HostileTest, NoRootIsRefused) {
   expect_corrupt_message(with_words(kMessageKind, {}));
   expect_corrupt_message(with_words(kMessageKind, {0}));
   // Too small for version 1.
-  expect_corrupt_value(with_words(kValueKind, {struct_pointer(0, 2, 1), 0, 0, 0, 0}));
-  expect_corrupt_value(with_words(kValueKind, {struct_pointer(0, 3, 0), 0, 0, 0, 0}));
+  expect_corrupt_value(with_words(kValueKind, {struct_pointer(0, 2, 2), 0, 0, 0, 0}));
+  expect_corrupt_value(with_words(kValueKind, {struct_pointer(0, 3, 1), 0, 0, 0, 0}));
   expect_corrupt_message(with_words(kMessageKind, {struct_pointer(0, 3, 1), 1, 2, 3, 0, 0}));
   // A list, and a capability, where the root struct belongs.
   expect_corrupt_value(with_words(kValueKind, {list_pointer(0, kBytes, 8), 0}));
@@ -213,12 +220,14 @@ TEST(HostileTest, NoRootIsRefused) {
 
 TEST(HostileTest, RootsAndListsBeyondTheEndAreRefused) {
   expect_corrupt_value(with_words(kValueKind, {struct_pointer(0, 0xffff, 0xffff), 0, 0}));
-  expect_corrupt_value(with_words(kValueKind, {struct_pointer(0x1fffffff, 3, 1), 0, 0, 0, 0}));
+  expect_corrupt_value(with_words(kValueKind, {struct_pointer(0x1fffffff, 3, 2), 0, 0, 0, 0}));
   // Before the beginning: offset -1 leads to the pointer itself, -2 before it.
-  expect_corrupt_value(with_words(kValueKind, {struct_pointer(0x3ffffffe, 3, 1), 0, 0, 0, 0}));
+  expect_corrupt_value(with_words(kValueKind, {struct_pointer(0x3ffffffe, 3, 2), 0, 0, 0, 0}));
   for (const std::uint32_t count : {9U, 64U, 0x1fffffffU}) {
     expect_corrupt_value(
-        with_words(kValueKind, {kEnvelopeRoot, 0, 0, 0, list_pointer(0, kBytes, count), 0}));
+        with_words(kValueKind, {kEnvelopeRoot, 0, 0, 0, list_pointer(1, kBytes, count), 0, 0}));
+    expect_corrupt_value(
+        with_words(kValueKind, {kEnvelopeRoot, 0, 0, 0, 0, list_pointer(0, kTwoBytes, count), 0}));
     for (const std::uint32_t element_size : {kBytes, kPointers, kComposite}) {
       expect_corrupt_message(with_words(
           kMessageKind,
@@ -279,12 +288,27 @@ TEST(HostileTest, ALongKeyIsRefused) {
 
 TEST(HostileTest, PointersOfTheWrongSortAreRefused) {
   for (const std::uint64_t element_size : {0U, 1U, 3U, 4U, 5U, 6U, 7U}) {
-    expect_corrupt_value(
-        with_words(kValueKind, {kEnvelopeRoot, 0, 0, 0, list_pointer(0, element_size, 1), 0, 0}));
+    expect_corrupt_value(with_words(
+        kValueKind, {kEnvelopeRoot, 0, 0, 0, list_pointer(1, element_size, 1), 0, 0, 0}));
   }
   expect_corrupt_value(
-      with_words(kValueKind, {kEnvelopeRoot, 0, 0, 0, struct_pointer(0, 1, 0), 0, 0}));
-  expect_corrupt_value(with_words(kValueKind, {kEnvelopeRoot, 0, 0, 0, 3}));
+      with_words(kValueKind, {kEnvelopeRoot, 0, 0, 0, struct_pointer(1, 1, 0), 0, 0, 0}));
+  expect_corrupt_value(with_words(kValueKind, {kEnvelopeRoot, 0, 0, 0, 3, 0}));
+}
+
+TEST(HostileTest, ListsOfSlotsOfTheWrongSortAreRefused) {
+  const auto with_list = [](std::uint64_t pointer) {
+    return with_words(kValueKind, {kEnvelopeRoot, 0, 0, 0, 0, pointer, 0, 0, 0, 0, 0, 0});
+  };
+  EXPECT_TRUE(survive_value(with_list(list_pointer(0, kTwoBytes, 16))));
+  expect_corrupt_value(with_list(list_pointer(0, kTwoBytes, 17)));
+  for (const std::uint64_t element_size : {0U, 1U, kBytes, kPointers}) {
+    expect_corrupt_value(with_list(list_pointer(0, element_size, 3)));
+  }
+  // Half a billion slots in no space.
+  expect_corrupt_value(with_list(list_pointer(0, 0, 0x1fffffff)));
+  expect_corrupt_value(with_list(struct_pointer(0, 1, 0)));
+  expect_corrupt_value(with_list(3));
 }
 
 TEST(HostileTest, FarPointersLeadNowhere) {
@@ -292,7 +316,7 @@ TEST(HostileTest, FarPointersLeadNowhere) {
     for (const bool two_words : {false, true}) {
       expect_corrupt_value(with_words(kValueKind, {far_pointer(segment, 0, two_words), 0, 0}));
       expect_corrupt_value(with_words(
-          kValueKind, {kEnvelopeRoot, 0, 0, 0, far_pointer(segment, 0, two_words), 0, 0}));
+          kValueKind, {kEnvelopeRoot, 0, 0, 0, far_pointer(segment, 0, two_words), 0, 0, 0}));
       expect_corrupt_message(with_words(
           kMessageKind,
           {kMessageRoot, 1, 2, kInvalidateBits, far_pointer(segment, 0, two_words), 0, 0, 0}));
@@ -307,7 +331,7 @@ TEST(HostileTest, FarPointersLeadNowhere) {
 
 TEST(HostileTest, AFarPointerWithinTheSegmentStaysWithinTheInput) {
   // Legal, if odd: the landing pad of the payload stands at the end.
-  const std::string bytes = with_words(kValueKind, {kEnvelopeRoot, 0, 0, 0, far_pointer(0, 6),
+  const std::string bytes = with_words(kValueKind, {kEnvelopeRoot, 0, 0, 0, far_pointer(0, 7), 0,
                                                     0x6f6c6c6568, list_pointer(0x3ffffffe, 2, 5)});
   for (const std::size_t shift : {0U, 3U}) {
     const ExactCopy copy{bytes, shift};
@@ -337,11 +361,11 @@ TEST(HostileTest, OtherThanOneSegmentIsRefused) {
 }
 
 TEST(HostileTest, ASegmentLengthThatLiesIsRefused) {
-  for (const std::uint32_t words : {0U, 4U, 6U, 0x20000000U, 0xffffffffU}) {
+  for (const std::uint32_t words : {0U, 5U, 7U, 0x20000000U, 0xffffffffU}) {
     std::string bytes = make_header(kValueKind);
     append_u32_le(bytes, 0);
     append_u32_le(bytes, words);
-    bytes += with_words(kValueKind, {kEnvelopeRoot, 0, 0, 0, 0}).substr(24);
+    bytes += with_words(kValueKind, {kEnvelopeRoot, 0, 0, 0, 0, 0}).substr(24);
     expect_corrupt_value(bytes);
   }
 }
@@ -381,7 +405,7 @@ TEST(HostileTest, CorruptIsCorruptWhileAnExceptionUnwinds) {
     bool& accepted;
     ~ReadsInItsDestructor() {
       accepted = survive_value(
-          with_words(kValueKind, {kEnvelopeRoot, 0, 0, 0, list_pointer(0, kBytes, 64)}));
+          with_words(kValueKind, {kEnvelopeRoot, 0, 0, 0, list_pointer(1, kBytes, 64), 0}));
     }
   };
   ::testing::internal::CaptureStderr();

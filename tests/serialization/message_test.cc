@@ -186,6 +186,23 @@ TEST(MessageTest, TooLongIsRefusedBeforeItIsParsed) {
   expect_error(decode_message(bytes), ErrorCode::kCorrupt, "bytes are more than");
 }
 
+TEST(MessageTest, TheHistoryHoldsWhatWasPublished) {
+  const Message message{
+      .origin = 1, .nonce = 2, .kind = MessageKind::kTag, .keys = {"team:7", "season:3"}};
+  const std::string bytes = encode_message(message).value();
+  const auto read = decode_history_message(0x0102030405060708, bytes);
+  ASSERT_TRUE(read) << read.error().to_string();
+  EXPECT_EQ(read->version, 0x0102030405060708U);
+  EXPECT_TRUE(read->message == message);
+  expect_error(decode_history_message(1, ""), ErrorCode::kCorrupt, "not a message of ours");
+  expect_error(decode_history_message(1, bytes.substr(0, bytes.size() - 8)), ErrorCode::kCorrupt,
+               "segment claims");
+  expect_error(decode_history_message(1, make_header(kMessageKind, 2).substr(8)),
+               ErrorCode::kProtocol, "format version");
+  expect_error(decode_history_message(1, bytes + std::string(2 * kMessageBytesMax, '\0')),
+               ErrorCode::kCorrupt, "bytes are more than");
+}
+
 TEST(MessageTest, KindsHaveNames) {
   using enum MessageKind;
   EXPECT_EQ(to_string(kSet), "set");

@@ -67,6 +67,17 @@ void FakeRedis::restart() {
   master_.reset();
   run_id_ = identity('a', lives_);
   replication_id_ = identity('b', lives_);
+  former_replication_id_ = std::string(kRunIdDigits, '0');
+}
+
+void FakeRedis::set_master(const std::string& host, std::int64_t port) {
+  const bool was_replica = master_.has_value();
+  master_.reset();
+  if (!host.empty()) {
+    master_.emplace(host, port);
+  } else if (was_replica) {
+    former_replication_id_ = std::exchange(replication_id_, identity('c', ++promotions_));
+  }
 }
 
 FakeRedis::Session FakeRedis::begin_session(int id) const {
@@ -131,7 +142,14 @@ std::string FakeRedis::execute(Session& session, const Words& words) {
     return resp::error("ERR wrong number of arguments for '" + lower(name) + "' command");
   }
   if (auto refused = refuse(session, name, entry->second.writes)) return resp::error(*refused);
-  return (this->*entry->second.run)(session, words);
+  return run(entry->second, session, words);
+}
+
+// Whoever tracks is told of all that a script has changed at once, and before its caller.
+std::string FakeRedis::run(const Entry& entry, Session& session, const Words& words) {
+  std::string reply = (this->*entry.run)(session, words);
+  if (!changed_.empty()) connections_.invalidate(std::exchange(changed_, {}), false);
+  return reply;
 }
 
 std::optional<std::string> FakeRedis::refuse(const Session& session, const std::string& name,
@@ -163,6 +181,7 @@ FakeRedis::Value* FakeRedis::find(Session& session, const std::string& key) {
   if (found == database.end()) return nullptr;
   if (found->second.expires_at && *found->second.expires_at <= Clock::system().now()) {
     database.erase(found);
+    changed_.push_back(key);
     return nullptr;
   }
   return &found->second;
@@ -179,6 +198,7 @@ std::string* FakeRedis::find_string(Session& session, const std::string& key, bo
 void FakeRedis::put(Session& session, const std::string& key, std::string value,
                     std::optional<TimePoint> expires_at) {
   databases_[session.database][key] = Value{std::move(value), expires_at};
+  changed_.push_back(key);
 }
 
 std::string FakeRedis::ping(Session& session, const Words& words) {
@@ -229,6 +249,7 @@ std::string FakeRedis::del(Session& session, const Words& words) {
   for (std::size_t i = 1; i < words.size(); ++i) {
     if (find(session, words[i]) == nullptr) continue;
     databases_[session.database].erase(words[i]);
+    changed_.push_back(words[i]);
     ++gone;
   }
   return resp::integer(gone);
@@ -296,6 +317,7 @@ std::string FakeRedis::expire(Session& session, const Words& words) {
   const bool is_milliseconds = upper(words[0]) == "PEXPIRE";
   value->expires_at =
       Clock::system().now() + std::chrono::milliseconds{is_milliseconds ? *amount : *amount * 1000};
+  changed_.push_back(words[1]);
   return resp::integer(1);
 }
 
@@ -315,6 +337,7 @@ std::string FakeRedis::rpush(Session& session, const Words& words) {
   auto* const list = std::get_if<std::vector<std::string>>(&value->data);
   if (list == nullptr) return wrong_type();
   list->insert(list->end(), words.begin() + 2, words.end());
+  changed_.push_back(words[1]);
   return resp::integer(static_cast<std::int64_t>(list->size()));
 }
 
@@ -345,6 +368,7 @@ std::string FakeRedis::llen(Session& session, const Words& words) {
 
 std::string FakeRedis::flush(Session&, const Words&) {
   for (auto& database : databases_) database.clear();
+  connections_.invalidate({}, true);
   return resp::ok();
 }
 

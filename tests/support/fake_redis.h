@@ -34,6 +34,8 @@ class FakeRedis {
     std::size_t database = 0;
     std::string name{};
     std::set<std::string> channels{};
+    // CLIENT TRACKING ON REDIRECT <itself> BCAST PREFIX: no other form is known.
+    std::optional<std::string> tracked_prefix{};
     bool is_told_to_quit = false;
   };
 
@@ -43,6 +45,8 @@ class FakeRedis {
     virtual ~Connections() = default;
     // To every session that is subscribed. How many there were.
     virtual std::size_t publish(const std::string& channel, const std::string& payload) = 0;
+    // To every session that tracks any of these keys; of a flush: to all that track.
+    virtual void invalidate(const std::vector<std::string>& keys, bool is_flush) = 0;
     // Closes those that `which` is true for, and says how many. One that kills itself gets its
     // answer first.
     virtual std::size_t kill(const std::function<bool(const Session&)>& which) = 0;
@@ -76,10 +80,7 @@ class FakeRedis {
   // or waits for its master (BUSY: only AUTH and the like). Empty: the end of it.
   void set_refusal(std::string error) { refusal_ = std::move(error); }
   // As REPLICAOF; an empty host is NO ONE.
-  void set_master(const std::string& host, std::int64_t port) {
-    master_.reset();
-    if (!host.empty()) master_.emplace(host, port);
-  }
+  void set_master(const std::string& host, std::int64_t port);
   // Data, scripts and pub/sub gone, identity new: the process was killed and started again.
   void restart();
 
@@ -105,6 +106,7 @@ class FakeRedis {
 
   [[nodiscard]] std::optional<std::string> refuse(const Session& session, const std::string& name,
                                                   bool writes) const;
+  std::string run(const Entry& entry, Session& session, const Words& words);
   Value* find(Session& session, const std::string& key);
   std::string* find_string(Session& session, const std::string& key, bool& is_wrong_type);
   void put(Session& session, const std::string& key, std::string value,
@@ -141,6 +143,7 @@ class FakeRedis {
   std::string acl(Session& session, const Words& words);
   std::string select(Session& session, const Words& words);
   std::string client(Session& session, const Words& words);
+  std::string client_tracking(Session& session, const Words& words);
   std::string client_kill(Session& session, const Words& words);
   std::string config(Session& session, const Words& words);
   std::string role(Session& session, const Words& words);
@@ -153,10 +156,13 @@ class FakeRedis {
   std::map<std::string, User> users_;
   std::map<std::string, Script> scripts_;  // By source.
   std::set<std::string> loaded_;           // Digests that EVALSHA knows.
+  std::vector<std::string> changed_;       // Keys, by the command that runs.
   std::string refusal_;
   std::string run_id_;
   std::string replication_id_;
+  std::string former_replication_id_;  // Zeros: none.
   std::uint64_t lives_ = 0;
+  std::uint64_t promotions_ = 0;
   std::optional<std::pair<std::string, std::int64_t>> master_;  // Set: this is its replica.
 };
 

@@ -135,12 +135,23 @@ std::string FakeRedis::client(Session& session, const Words& words) {
     }
     return resp::bulk(lines);
   }
+  if (what == "TRACKING") return client_tracking(session, words);
   if (what == "KILL" && words.size() == 4) return client_kill(session, words);
   if (what == "PAUSE" && words.size() >= 3) {
     connections_.pause_clients(std::chrono::milliseconds{std::stoi(words[2])});
     return resp::ok();
   }
   return unknown_subcommand(words);
+}
+
+std::string FakeRedis::client_tracking(Session& session, const Words& words) {
+  const bool is_known_form = words.size() == 8 && upper(words[2]) == "ON" &&
+                             upper(words[3]) == "REDIRECT" &&
+                             words[4] == std::to_string(session.id) && upper(words[5]) == "BCAST" &&
+                             upper(words[6]) == "PREFIX";
+  if (!is_known_form) return resp::error("ERR syntax error");
+  session.tracked_prefix = words[7];
+  return resp::ok();
 }
 
 std::string FakeRedis::client_kill(Session& session, const Words& words) {
@@ -182,7 +193,9 @@ std::string FakeRedis::info(Session&, const Words& words) {
   }
   if (section == "REPLICATION" || section == "ALL") {
     text += "# Replication\r\nrole:" + std::string{master_ ? "slave" : "master"} +
-            "\r\nmaster_replid:" + replication_id_ + "\r\n";
+            (master_ ? "\r\nslave_repl_offset:0" : "\r\nconnected_slaves:0") +
+            "\r\nmaster_replid:" + replication_id_ +
+            "\r\nmaster_replid2:" + former_replication_id_ + "\r\nmaster_repl_offset:0\r\n";
   }
   return resp::bulk(text);
 }

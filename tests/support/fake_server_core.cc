@@ -309,17 +309,36 @@ std::size_t FakeServer::Core::publish(const std::string& channel, const std::str
       resp::array({resp::bulk("message"), resp::bulk(channel), resp::bulk(payload)});
   std::size_t receivers = 0;
   for (const auto& connection : connections_) {
-    if (connection->is_gone || connection->is_ended) continue;
-    if (!connection->session.channels.contains(channel)) continue;
+    if (!connection->hears(channel)) continue;
     ++receivers;
-    connection->append(message, TimePoint{});
-    if (connection->is_due(Clock::system().now())) send_due(*connection);
-    if (subscriber_output_bytes_max_ && connection->output_bytes > *subscriber_output_bytes_max_) {
-      connection->resets = true;
-      end(*connection);
-    }
+    push(*connection, message);
   }
   return receivers;
+}
+
+void FakeServer::Core::invalidate(const std::vector<std::string>& keys, bool is_flush) {
+  const std::string channel = "__redis__:invalidate";
+  for (const auto& connection : connections_) {
+    const auto& prefix = connection->session.tracked_prefix;
+    if (!prefix || !connection->hears(channel)) continue;
+    std::vector<std::string> tracked;
+    for (const std::string& key : keys) {
+      if (key.starts_with(*prefix)) tracked.push_back(resp::bulk(key));
+    }
+    if (tracked.empty() && !is_flush) continue;
+    const std::string what = is_flush ? resp::nil() : resp::array(tracked);
+    push(*connection, resp::array({resp::bulk("message"), resp::bulk(channel), what}));
+  }
+}
+
+// What the client did not ask for.
+void FakeServer::Core::push(FakeConnection& connection, const std::string& message) {
+  connection.append(message, TimePoint{});
+  if (connection.is_due(Clock::system().now())) send_due(connection);
+  if (subscriber_output_bytes_max_ && connection.output_bytes > *subscriber_output_bytes_max_) {
+    connection.resets = true;
+    end(connection);
+  }
 }
 
 std::size_t FakeServer::Core::kill(const std::function<bool(const FakeRedis::Session&)>& which) {

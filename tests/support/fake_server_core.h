@@ -58,6 +58,9 @@ struct FakeConnection {
   bool is_ended = false;   // FIN sent; requests are read and thrown away until the client's FIN.
   bool is_gone = false;
 
+  [[nodiscard]] bool hears(const std::string& channel) const {
+    return !is_gone && !is_ended && session.channels.contains(channel);
+  }
   void append(std::string bytes, TimePoint not_before) {
     if (bytes.empty() || is_ended || is_gone) return;
     last_not_before = std::max(last_not_before, not_before);
@@ -94,6 +97,7 @@ class FakeServer::Core final : private FakeRedis::Connections {
 
   // The server's thread only, from here on.
   std::size_t publish(const std::string& channel, const std::string& payload) override;
+  void invalidate(const std::vector<std::string>& keys, bool is_flush) override;
   void listen();
   void stop_listening();
   void end_connections(bool resets);
@@ -131,6 +135,7 @@ class FakeServer::Core final : private FakeRedis::Connections {
   [[nodiscard]] std::optional<Fault> choose(const Request& request);
   [[nodiscard]] std::string compose(FakeConnection& connection, const Words& words);
   void append_faulty(FakeConnection& connection, std::string bytes, const Fault& fault);
+  void push(FakeConnection& connection, const std::string& message);
   void send_due(FakeConnection& connection);
   void end(FakeConnection& connection);
   [[nodiscard]] bool is_paused() const { return Clock::system().now() < paused_until_; }

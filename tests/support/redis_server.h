@@ -97,7 +97,13 @@ struct SentinelSetupOptions {
   // For each server. No passwords: the setup itself talks to the servers without one.
   std::vector<std::string> server_arguments{};
   std::optional<RedisTls> tls{};  // For servers and Sentinels.
+  // Replicas and Sentinels, and so the clients that ask these, reach the first master through
+  // master_proxy() alone: faulty, it cuts the master off from all of them, while those who know its
+  // own port still reach it.
+  bool master_behind_proxy = false;
 };
+
+class TcpProxy;
 
 // A master, replicas and Sentinels, wired and in health: every Sentinel knows every replica and
 // each other. Not thread-safe: one owner.
@@ -114,6 +120,8 @@ class SentinelSetup {
   // The server processes; index 0 was the first master. Stable for the life of the setup.
   [[nodiscard]] std::size_t server_count() const noexcept;
   [[nodiscard]] RedisServer& server(std::size_t index);
+  // Only with master_behind_proxy.
+  [[nodiscard]] TcpProxy& master_proxy();
   [[nodiscard]] std::size_t sentinel_count() const noexcept;
   [[nodiscard]] RedisServer& sentinel(std::size_t index);
 

@@ -5,6 +5,7 @@
 #include "support/blocking_redis.h"
 #include "support/poll_until.h"
 #include "support/redis_server.h"
+#include "support/tcp_proxy.h"
 
 namespace tiercel::testing {
 
@@ -47,8 +48,14 @@ bool link_is_up(const RedisServer& replica) {
 struct SentinelSetup::State {
   SentinelSetupOptions options;
   std::vector<std::unique_ptr<RedisServer>> servers;
+  std::unique_ptr<TcpProxy> master_proxy;  // After the servers: it goes before them.
   std::vector<std::unique_ptr<RedisServer>> sentinels;
 
+  // Under which the others know a server.
+  [[nodiscard]] std::string port_of(std::size_t index) const {
+    const bool proxied = index == 0 && master_proxy != nullptr;
+    return std::to_string(proxied ? master_proxy->port() : servers[index]->port());
+  }
   void start_servers();
   void start_sentinels();
   // What is not yet as it should be; empty when all is in health.
@@ -59,7 +66,12 @@ struct SentinelSetup::State {
 void SentinelSetup::State::start_servers() {
   servers.push_back(
       RedisServer::start({.arguments = options.server_arguments, .tls = options.tls}));
-  const std::string master_port = std::to_string(servers.front()->port());
+  if (options.master_behind_proxy) {
+    master_proxy = std::make_unique<TcpProxy>(servers.front()->port());
+    // What it calls itself as a replica, later.
+    servers.front()->command({"CONFIG", "SET", "replica-announce-port", port_of(0)});
+  }
+  const std::string master_port = port_of(0);
   for (int i = 0; i < options.replicas; ++i) {
     auto arguments = options.server_arguments;
     arguments.insert(arguments.end(), {"--replicaof", "127.0.0.1", master_port});
@@ -83,7 +95,7 @@ void SentinelSetup::State::start_sentinels() {
   sentinel.sentinel = true;
   sentinel.tls = options.tls;
   sentinel.config = {
-      "sentinel monitor " + name + " 127.0.0.1 " + std::to_string(servers.front()->port()) + " " +
+      "sentinel monitor " + name + " 127.0.0.1 " + port_of(0) + " " +
           std::to_string(options.sentinels / 2 + 1),
       "sentinel down-after-milliseconds " + name + " " + std::to_string(options.down_after.count()),
       "sentinel failover-timeout " + name + " " + std::to_string(options.failover_timeout.count()),
@@ -176,6 +188,7 @@ std::size_t SentinelSetup::sentinel_count() const noexcept { return state_->sent
 
 RedisServer& SentinelSetup::server(std::size_t index) { return *state_->servers.at(index); }
 RedisServer& SentinelSetup::sentinel(std::size_t index) { return *state_->sentinels.at(index); }
+TcpProxy& SentinelSetup::master_proxy() { return *state_->master_proxy; }
 
 int SentinelSetup::master_index() {
   std::map<std::string, std::size_t> votes;  // By port: all of them are on 127.0.0.1.
@@ -186,7 +199,7 @@ int SentinelSetup::master_index() {
   }
   for (std::size_t i = 0; i < state_->servers.size(); ++i) {
     const RedisServer& candidate = *state_->servers[i];
-    if (2 * votes[std::to_string(candidate.port())] <= state_->sentinels.size()) continue;
+    if (2 * votes[state_->port_of(i)] <= state_->sentinels.size()) continue;
     return role_of(candidate) == "master" ? static_cast<int>(i) : -1;
   }
   return -1;
@@ -208,8 +221,8 @@ void SentinelSetup::restart_as_replica(std::size_t index) {
   server.kill();
   const int master = wait_for_new_master(static_cast<int>(index), kSetupLimit);
   if (master < 0) fail("no master to follow: the Sentinels have not promoted one");
-  const auto port = state_->servers[static_cast<std::size_t>(master)]->port();
-  server.restart({"--replicaof", "127.0.0.1", std::to_string(port)});
+  const std::string port = state_->port_of(static_cast<std::size_t>(master));
+  server.restart({"--replicaof", "127.0.0.1", port});
   if (!poll_until([&] { return link_is_up(server); }, kSetupLimit, kPollStep)) {
     fail("the restarted server does not find its master\n" + server.log_tail());
   }

@@ -19,6 +19,7 @@ enum class ErrorCode : std::uint8_t {
   kDeadlineExceeded,  // THE OUTCOME IS UNKNOWN: it may have happened, or may still happen.
   kCorrupt,           // Bytes that claim to be ours do not parse.
   kProtocol,          // The peer does not speak the protocol that it should.
+  kConflict,          // A condition of the call did not hold, and nothing was changed. Look again.
   kClosed,            // The object was closed while, or before, the call ran.
   kInternal,          // A bug: ours, or the user's loader threw.
 };
@@ -43,6 +44,7 @@ Error overloaded(std::string message);
 Error outcome_unknown(std::string message, std::string endpoint = {});
 Error corrupt(std::string message);
 Error protocol_error(std::string message, std::string endpoint = {});
+Error conflict(std::string message);
 Error closed(std::string message);
 Error internal(std::string message);
 

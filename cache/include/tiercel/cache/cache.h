@@ -8,10 +8,10 @@
 // to the master; else L1 does not answer and the read goes to Redis. An instance reads its own
 // writes. A value that was loaded or fetched while its key changed is not cached.
 //
-// Not guaranteed yet: an old master that hangs, is failed over and wakes up can vouch for L1 until
-// Sentinel demotes it (about 10 s); writes of programs that do not use Tiercel are not seen until
-// the TTL ends; asynchronous replication can lose an acknowledged write at a failover. README has
-// the whole list.
+// Not guaranteed: asynchronous replication can lose an acknowledged write at a failover
+// (WriteOptions::replicas narrows that); writes of programs that do not use Tiercel are not seen
+// until the TTL ends (unless CacheOptions::foreign_writers); a read from L1 is not linearizable.
+// README has the whole list, docs/design/coherence.md the proof and what it assumes.
 //
 // Threads. All methods may be called from any thread, except that the blocking ones answer
 // kInvalidArgument on the cache's own loop thread (inside a callback), where they could never
@@ -43,6 +43,7 @@
 #include "tiercel/base/result.h"
 #include "tiercel/base/unique_function.h"
 #include "tiercel/cache/awaitable.h"
+#include "tiercel/cache/freshness.h"
 #include "tiercel/cache/options.h"
 #include "tiercel/cache/stats.h"
 #include "tiercel/cache/value.h"
@@ -57,6 +58,8 @@ struct Loaded {
   std::string bytes;
   // nullopt: the options' ttl, with jitter. 1 ms to 10 years.
   std::optional<std::chrono::milliseconds> ttl;
+  // Up to 16. See invalidate_tag.
+  std::vector<std::string> tags{};
 };
 
 // Gets the value of a key from where it really lives. nullopt: there is nothing (kept for
@@ -69,6 +72,8 @@ struct ReadOptions {
   std::optional<std::chrono::milliseconds> timeout{};
   // Empty: a miss in Redis is the answer.
   Loader loader{};
+  Freshness freshness{};
+  WithoutLease without_lease{};
 };
 
 struct WriteOptions {
@@ -76,11 +81,26 @@ struct WriteOptions {
   std::optional<std::chrono::milliseconds> ttl{};
   // nullopt: the options' write_timeout. 1 ms to 1 h.
   std::optional<std::chrono::milliseconds> timeout{};
+  // Up to 16. See invalidate_tag. Of a set only.
+  std::vector<std::string> tags{};
+  // Done only if the key has this version now (as Value::version() says), or, for kAbsent, if it
+  // has no value. Else kConflict, and nothing is changed. Of a set only.
+  std::optional<std::uint64_t> if_version{};
+  static constexpr std::uint64_t kAbsent = 0;
+  // Acknowledged when so many replicas have it, too. With fewer in time: kDeadlineExceeded, the
+  // write stands on the master and may be lost by a failover. Such writes have a connection of
+  // their own and follow one another there. 0 to 64.
+  std::uint32_t replicas = 0;
+  // Acknowledged when no instance can serve what was there before any more: after the longest lease
+  // in the fleet, in addition to `timeout`.
+  bool fence = false;
 };
 
 // A write that was acknowledged.
 struct Written {
   std::uint64_t version = 0;
+  // That have it for certain; 0 where it was not asked for.
+  std::uint32_t replicas = 0;
 };
 
 using ReadResult = Result<std::optional<Value>>;  // nullopt: there is no such entry.
@@ -103,8 +123,9 @@ class Cache {
   // the reason.
   Result<void> wait_until_ready(std::chrono::milliseconds timeout);
 
-  // L1 only, never waits, no system call. nullopt: not there, or L1 may not answer now.
-  [[nodiscard]] std::optional<Value> try_get(std::string_view key);
+  // L1 only, never waits, no system call. nullopt: not there, or L1 may not answer now; always for
+  // Freshness::latest().
+  [[nodiscard]] std::optional<Value> try_get(std::string_view key, Freshness freshness = {});
 
   // L1, then Redis, then the loader if there is one. Reads of one key that miss at the same time
   // share one.
@@ -134,6 +155,21 @@ class Cache {
   void invalidate_async(std::string_view key, WriteOptions options,
                         UniqueFunction<void(WriteResult)> callback);
   Awaitable<WriteResult> co_invalidate(std::string_view key, WriteOptions options = {});
+
+  // Many keys in one step for the others: one message. At most 1,024 keys, 64 KiB together.
+  WriteResult invalidate_many(std::span<const std::string_view> keys, WriteOptions options = {});
+  void invalidate_many_async(std::span<const std::string_view> keys, WriteOptions options,
+                             UniqueFunction<void(WriteResult)> callback);
+
+  // Every entry that was written or loaded with this tag is invalid, everywhere, and so is a load
+  // that began before. O(1), also for the reads that follow: nothing is searched. (A tag can take
+  // an unrelated one with it, one in 65,536.)
+  WriteResult invalidate_tag(std::string_view tag, WriteOptions options = {});
+  void invalidate_tag_async(std::string_view tag, WriteOptions options,
+                            UniqueFunction<void(WriteResult)> callback);
+  // Every entry of the namespace, likewise; but for what foreign writers stored.
+  WriteResult clear(WriteOptions options = {});
+  void clear_async(WriteOptions options, UniqueFunction<void(WriteResult)> callback);
 
   [[nodiscard]] LeaseInfo lease() const;
   [[nodiscard]] CacheStats stats() const;

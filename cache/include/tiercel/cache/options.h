@@ -15,6 +15,7 @@
 #include "tiercel/base/executor.h"
 #include "tiercel/base/log.h"
 #include "tiercel/base/result.h"
+#include "tiercel/coherence/witness.h"
 #include "tiercel/l1/lru_cache.h"
 #include "tiercel/l2/options.h"
 
@@ -53,6 +54,34 @@ struct CacheOptions {
   std::chrono::milliseconds lease{500};
   // An unanswered ping of this age gives the subscription up and drops L1. `lease` to 10 min.
   std::chrono::milliseconds stream_timeout{2000};
+
+  // The weakest witness that the lease may rest on (coherence/witness.h); lease().witness says what
+  // it rests on now. nullopt: kSentinels where there are Sentinels, else kNone. Stronger means that
+  // L1 falls silent sooner when replicas or Sentinels are away.
+  std::optional<coherence::WitnessMode> witness_min{};
+  // Also observe those who write the namespace's values without Tiercel: redis-cli, a service in
+  // another language, eviction, FLUSHALL. Costs the server a message to each instance for each
+  // write; every new epoch begins with an empty L1; an own write is read back before L1 has it.
+  // Needs Redis 6 and the permission for CLIENT TRACKING. Not seen: SWAPDB.
+  bool foreign_writers = false;
+  // False: writes leave no history and have no version, which is cheaper for the server. Every new
+  // epoch then begins with an empty L1, and Freshness::at_least, if_version, tags and
+  // value_push_bytes_max cannot be used. Must be the same on all instances.
+  bool history = true;
+  // A value of up to this size travels with its invalidation, so that instances which have the key
+  // in L1 are given the new value and do not ask for it. 0 (never) to 64 KiB. Worth it for small
+  // values that are read everywhere; each instance receives each of them.
+  std::size_t value_push_bytes_max = 0;
+  // Keys and tags whose invalidation could not be sent, and is when Redis is back, before L1
+  // answers again. Past it they become one clear(). 0 (none is kept) to 1 M.
+  std::size_t invalidations_queued_max = 10000;
+
+  // Of the answers of L1 under its lease one in so many, drawn at random, is compared with the
+  // master afterwards; CacheStats::audit has what came of it, and a violation is logged. 1 to 1e9;
+  // nullopt: none. Only with Redis. Costs a hit about a nanosecond, the server a small question
+  // every Δ/5 (1 s at most) and one for each sample: at most 1,000 a second, 16 at a time, the
+  // samples beyond are dropped. docs/design/coherence.md, "The auditor".
+  std::optional<std::size_t> audit_one_in = 100'000;
 
   // --- how long
   // -------------------------------------------------------------------------------------

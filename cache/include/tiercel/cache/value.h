@@ -22,7 +22,7 @@ std::string_view to_string(Tier tier) noexcept;  // "l1", "l2", "loader"
 class Value {
  public:
   [[nodiscard]] std::string_view bytes() const noexcept {
-    return pinned_ ? pinned_.value() : std::string_view{*owned_};
+    return pinned_ ? pinned_bytes_ : std::string_view{*owned_};
   }
   [[nodiscard]] std::string to_string() const { return std::string{bytes()}; }
 
@@ -37,8 +37,10 @@ class Value {
   [[nodiscard]] Duration age_bound() const noexcept { return age_bound_; }
 
   // For the cache's own sources.
-  Value(l1::Handle pinned, Duration age_bound) noexcept
+  // `bytes` are of the pinned entry.
+  Value(l1::Handle pinned, std::string_view bytes, Duration age_bound) noexcept
       : pinned_(std::move(pinned)),
+        pinned_bytes_(bytes),
         tier_(Tier::kL1),
         version_(pinned_.version()),
         age_bound_(age_bound) {}
@@ -47,8 +49,9 @@ class Value {
       : owned_(std::move(owned)), tier_(tier), version_(version), age_bound_(age_bound) {}
 
  private:
-  l1::Handle pinned_;                         // Set for Tier::kL1,
-  std::shared_ptr<const std::string> owned_;  // else this.
+  l1::Handle pinned_;                         // Set for Tier::kL1, with
+  std::string_view pinned_bytes_;             // this; else
+  std::shared_ptr<const std::string> owned_;  // this.
   Tier tier_;
   std::uint64_t version_;
   Duration age_bound_;

@@ -70,6 +70,16 @@ class FillTable {
     apply();
   }
 
+  // mark(key, version) and apply() under the stripe's lock, in one step: what apply() puts in for
+  // `version` is followed by no fill that is older.
+  template <typename Apply>
+  void mark_and(std::string_view key, Version version, Apply&& apply) {
+    Stripe& stripe = stripe_of(key);
+    MutexLock lock{stripe.mutex};
+    mark_locked(stripe, key, version);
+    apply();
+  }
+
   // A new epoch: bars every token that stands now. When it has returned, no earlier token can
   // insert any more. O(stripes).
   void mark_all();

@@ -11,6 +11,10 @@
 // already in hand.
 //
 // The lease vouches: everything acknowledged before until() - Δ has been applied to L1.
+//
+// proven_at() is the same without a lease: everything acknowledged before it has been applied to
+// what L1 holds, if in the same order it was loaded before the value. It stays when the lease is
+// revoked, so that who accepts older answers can have them: at_most(age), serve_stale.
 
 #include <atomic>
 
@@ -32,8 +36,16 @@ class LeaseCell {
   }
   void revoke() noexcept { grant(TimePoint{}); }
 
+  [[nodiscard]] TimePoint proven_at() const noexcept {
+    return TimePoint{Duration{proven_at_.load(std::memory_order_acquire)}};
+  }
+  void prove(TimePoint at) noexcept {
+    proven_at_.store(at.time_since_epoch().count(), std::memory_order_release);
+  }
+
  private:
   std::atomic<Duration::rep> until_{0};
+  std::atomic<Duration::rep> proven_at_{0};
 };
 
 }  // namespace tiercel::coherence

@@ -5,6 +5,8 @@
 //   value        NAMESPACE:KEY         8 bytes version + envelope; or a foreign writer's raw bytes
 //   fill lease   NAMESPACE/fill:KEY    the token of the one who loads
 //   history      NAMESPACE/history     a stream, one entry a write
+//   tags         NAMESPACE/tags        a hash: when which slot was invalidated last (scripts.h)
+//   lease        NAMESPACE/lease       the longest lease of the fleet, in ms
 //   channel      NAMESPACE/changes     the invalidation messages; NAMESPACE/changes@N for database
 //                                      N other than 0, since Redis' channels span all databases
 //
@@ -29,6 +31,8 @@ class Names {
   [[nodiscard]] std::string value_key(std::string_view key) const;
   [[nodiscard]] std::string fill_key(std::string_view key) const;
   [[nodiscard]] const std::string& history_key() const noexcept { return history_key_; }
+  [[nodiscard]] const std::string& tags_key() const noexcept { return tags_key_; }
+  [[nodiscard]] const std::string& lease_key() const noexcept { return lease_key_; }
   [[nodiscard]] const std::string& channel() const noexcept { return channel_; }
 
  private:
@@ -37,6 +41,8 @@ class Names {
   std::string value_prefix_;
   std::string fill_prefix_;
   std::string history_key_;
+  std::string tags_key_;
+  std::string lease_key_;
   std::string channel_;
 };
 

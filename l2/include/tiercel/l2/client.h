@@ -4,9 +4,11 @@
 //
 // D, the data connection, carries the commands of all threads in order of submission, pipelined:
 // what is submitted while the loop is busy leaves in one write. S, the stream, is subscribed to one
-// channel and carries nothing else but pings. Both find the master by themselves (a fixed server,
-// or through Sentinels) and check it with ROLE on each connection. When a new master is announced,
-// or a server turns out not to be a master, links to the wrong server are closed.
+// channel and carries nothing else but pings and, if wanted, what foreign writers change. Both find
+// the master by themselves (a fixed server, or through Sentinels) and check it with ROLE on each
+// connection. When a new master is announced, or a server turns out not to be a master, links to
+// the wrong server are closed. Beside them there are connections to the Sentinels, and to the
+// servers that are to be watched.
 //
 // Both redial for as long as the client lives, with full-jitter backoff, and two attempts of one
 // client (D and S together) are at least 50 ms apart. All Sentinels are asked, and those that they
@@ -60,7 +62,9 @@
 #include "tiercel/l2/event_loop.h"
 #include "tiercel/l2/options.h"
 #include "tiercel/l2/pipeline.h"
+#include "tiercel/l2/replication.h"
 #include "tiercel/l2/reply.h"
+#include "tiercel/l2/sentinel_survey.h"
 
 namespace tiercel::l2 {
 
@@ -94,11 +98,27 @@ class LinkObserver {
   // stream_ping_refused: the server lives, but has proven nothing.
   virtual void stream_pong(std::string_view token) = 0;
   virtual void stream_ping_refused(std::string_view server_error) = 0;
+
+  // Only with ClientConfig::track_prefix. Something changed these keys, or may have: whoever wrote,
+  // in whatever database of the server, by expiry and eviction, too. The prefix is taken off; valid
+  // during the call.
+  virtual void stream_tracked(std::span<const std::string_view> /*keys*/) {}
+  // Some database of the server was flushed: every key may have changed.
+  virtual void stream_flushed() {}
+
+  // After any of stream_message, stream_pong, stream_ping_refused, stream_tracked and
+  // stream_flushed: what one read brought has been told. Until then more may follow at once. Not
+  // called when the read ended in stream_down.
+  virtual void stream_read_end() {}
 };
 
 struct ClientConfig {
   RedisOptions redis{};
-  std::string channel{};             // S subscribes to it. Empty: no S.
+  std::string channel{};  // S subscribes to it. Empty: no S.
+  // S also observes every writer of the keys that begin with this (CLIENT TRACKING, Redis 6 or
+  // newer; not SWAPDB). Empty: none. The user needs +client|id, +client|tracking and
+  // &__redis__:invalidate for it; stream_trouble() names what is missing.
+  std::string track_prefix{};
   LinkObserver* observer = nullptr;  // May be null. Must outlive close().
   LogSink log{};                     // May be empty.
   const Clock* clock = &Clock::system();
@@ -139,6 +159,8 @@ class CommandAwaitable;
 
 class Client {
  public:
+  static constexpr std::size_t kServersWatchedMax = 64;
+
   // Checks the options, reads the certificate files and starts to dial; does not wait. The loop
   // must outlive the client. Errors: kInvalidArgument, naming the option and the file.
   static Result<std::unique_ptr<Client>> open(ClientConfig config, EventLoop& loop);
@@ -187,6 +209,34 @@ class Client {
   void stream_ping(std::string_view token);
   // Loop thread only. Closes S and dials again (stream_down follows at once).
   void stream_redial(std::string_view reason);
+  // Loop thread only. The server that S is on is not the master that it was: both links leave it
+  // and look for the master anew (stream_down follows at once, data_down as soon as what is in
+  // flight there is answered). Nothing while S is down.
+  void leave_master(std::string_view reason);
+
+  // Loop thread only, all four; the callbacks come on it, too, once each, and not from within the
+  // call, but for kClosed. docs/design/failover.md.
+  //
+  // INFO replication on D, ahead of all that waits: the answer comes from the connection that is up
+  // now, and the question is sent during the call, or not at all. At most 8 outstanding. Errors:
+  // kUnavailable (D is down or being left, was lost before the answer, no answer in time, or the
+  // server's own error), kInvalidArgument (the permission for INFO is missing), kOverloaded.
+  void ask_replication(TimePoint deadline, ReplicationCallback callback);
+
+  // The servers, of whatever role, that connections are kept to beside D and S; those of an earlier
+  // call that are not among them are closed. Each is dialled with the options' credentials and TLS,
+  // and redialled with backoff, two attempts at least 50 ms apart. Those beyond kServersWatchedMax
+  // are ignored.
+  void watch_servers(std::span<const Endpoint> servers);
+  // INFO replication of a watched server; sent during the call, or fails: kUnavailable when it is
+  // not connected, not watched (any more), lost before the answer, or answers with an error. When
+  // it does not answer by the deadline its connection is closed and dialled again, and its other
+  // questions fail, too. kInvalidArgument: the server refuses us. kOverloaded: 8 are outstanding.
+  void ask_server(const Endpoint& server, TimePoint deadline, ReplicationCallback callback);
+  // Asks all known Sentinels at once. Always answered, at the latest at the deadline, with what was
+  // said by then: by nobody, for a fixed server, after close(), and while another survey is under
+  // way.
+  void survey_sentinels(TimePoint deadline, SurveyCallback callback);
 
   // Any thread. Why there is no usable data connection at this moment; nothing when there is one.
   [[nodiscard]] std::optional<Error> data_trouble() const;

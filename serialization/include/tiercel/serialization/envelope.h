@@ -26,6 +26,7 @@
 #include "tiercel/base/result.h"
 #include "tiercel/serialization/codec_ids.h"
 #include "tiercel/serialization/limits.h"
+#include "tiercel/serialization/tag_slots.h"
 
 namespace tiercel::serialization {
 
@@ -38,6 +39,8 @@ struct Envelope {
   std::chrono::milliseconds soft_ttl{0};
   std::chrono::milliseconds hard_ttl{0};
   std::uint32_t codec_id = kCodecRaw;
+  // Of the tags that the value carries. Whoever invalidates one of them invalidates the value.
+  TagSlots tag_slots{};
   std::string_view payload{};  // Not owned.
 };
 

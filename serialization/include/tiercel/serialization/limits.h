@@ -13,8 +13,13 @@ namespace tiercel::serialization {
 // Without it, a proxy or a server with a larger limit could make a reader copy gigabytes.
 inline constexpr std::size_t kValueBytesMax = std::size_t{512} * 1024 * 1024;
 
-// Everything of a stored value that is not payload: version, header, segment table, envelope.
-inline constexpr std::size_t kValueOverheadBytes = 64;
+// The tags of one value. Each costs two bytes in Redis, and each read of the value a look at a
+// table.
+inline constexpr std::size_t kTagsPerValueMax = 16;
+
+// The most of a stored value that is not payload: version, header, segment table, envelope (72
+// bytes where there are no tags) and the tags' slots.
+inline constexpr std::size_t kValueOverheadBytes = 104;
 inline constexpr std::size_t kPayloadBytesMax = kValueBytesMax - kValueOverheadBytes;
 
 // Within reach of the 64-bit nanosecond timeline for more than a century to come: a larger one
@@ -26,9 +31,9 @@ inline constexpr std::chrono::milliseconds kTtlMax = std::chrono::hours{24 * 365
 // list of a million empty keys would be small on the wire and large in memory.
 inline constexpr std::size_t kKeysPerMessageMax = 1024;
 
-// One key, and all keys of one message together: several pointers of a hostile message may share
-// the same bytes, so that a count and a size that are each harmless multiply. Who has more to say
-// sends several messages.
+// One key (or tag), and all keys of one message together: several pointers of a hostile message may
+// share the same bytes, so that a count and a size that are each harmless multiply. Who has more to
+// say sends several messages.
 inline constexpr std::size_t kKeyBytesMax = std::size_t{64} * 1024;
 inline constexpr std::size_t kKeysBytesPerMessageMax = std::size_t{64} * 1024;
 

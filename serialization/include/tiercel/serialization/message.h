@@ -76,4 +76,8 @@ Result<std::string> encode_message(const Message& message);
 // kProtocol as above, kOverloaded (out of memory: treat it as kProtocol, for the message is lost).
 Result<ReceivedMessage> decode_message(std::string_view bytes);
 
+// Reads what stands in field `m` of a history entry: a message as it was published, without the
+// version, which is the entry's id. Costs one more copy of the bytes; errors as above.
+Result<ReceivedMessage> decode_history_message(std::uint64_t version, std::string_view bytes);
+
 }  // namespace tiercel::serialization

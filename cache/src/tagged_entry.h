@@ -1,0 +1,51 @@
+#pragma once
+
+// How an entry with tags stands in L1: the payload, then the slots of its tags, two bytes each,
+// then their number in one byte. The payload comes first, so that it stays aligned. An entry
+// without tags is its payload alone; a flag of the entry tells the two apart.
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "tiercel/serialization/limits.h"
+
+namespace tiercel {
+
+// Of an entry in L1.
+inline constexpr std::uint32_t kFlagNegative = 1;
+inline constexpr std::uint32_t kFlagTagged = 2;
+
+[[nodiscard]] inline std::string with_slots(std::string_view payload,
+                                            std::span<const std::uint16_t> slots) {
+  std::string bytes;
+  bytes.reserve(payload.size() + 2 * slots.size() + 1);
+  bytes = payload;
+  bytes.append(reinterpret_cast<const char*>(slots.data()), 2 * slots.size());
+  bytes.push_back(static_cast<char>(slots.size()));
+  return bytes;
+}
+
+class TaggedEntry {
+ public:
+  explicit TaggedEntry(std::string_view bytes) noexcept
+      : count_(static_cast<unsigned char>(bytes.back())),
+        payload_(bytes.substr(0, bytes.size() - 1 - 2 * count_)) {
+    std::memcpy(slots_.data(), payload_.data() + payload_.size(), 2 * count_);
+  }
+
+  [[nodiscard]] std::string_view payload() const noexcept { return payload_; }
+  [[nodiscard]] std::span<const std::uint16_t> slots() const noexcept {
+    return {slots_.data(), count_};
+  }
+
+ private:
+  std::size_t count_;
+  std::string_view payload_;
+  std::array<std::uint16_t, serialization::kTagsPerValueMax> slots_;
+};
+
+}  // namespace tiercel
