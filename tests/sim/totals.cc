@@ -1,6 +1,7 @@
 #include "totals.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -8,6 +9,8 @@
 #include <cstdio>
 #include <cstring>
 #include <map>
+#include <utility>
+#include <vector>
 
 #include "faults.h"
 #include "tiercel/base/check.h"
@@ -156,25 +159,38 @@ Totals run_seeds(std::uint64_t first, std::uint64_t count, std::size_t jobs, Sab
     worker.next = from;
   };
   for (std::size_t i = 0; i < jobs && i < count; ++i) start(workers[i], first + i);
-  for (Worker& worker : workers) {
-    if (worker.fd < 0) continue;
-    // One after the other: the pipes of the others hold what they have to say, or they wait.
-    for (;;) {
-      Record record;
-      if (take(worker.fd, record)) {
-        worker.at = record.seed;
-        worker.is_inside = !record.is_over;
-        if (record.is_over) add_record(totals, record);
-        continue;
-      }
-      ::close(worker.fd);
-      int status = 0;
-      ::waitpid(worker.pid, &status, 0);
-      if (!worker.is_inside) break;
-      totals.crashed.push_back(worker.at);
-      worker.is_inside = false;
-      if (worker.at + jobs >= first + count) break;
-      start(worker, worker.at + jobs);
+  // What one worker has to say next; false: it has come to its end.
+  const auto hear = [&](Worker& worker) {
+    Record record;
+    if (take(worker.fd, record)) {
+      worker.at = record.seed;
+      worker.is_inside = !record.is_over;
+      if (record.is_over) add_record(totals, record);
+      return true;
+    }
+    ::close(std::exchange(worker.fd, -1));
+    int status = 0;
+    ::waitpid(worker.pid, &status, 0);
+    if (!worker.is_inside) return false;
+    totals.crashed.push_back(worker.at);
+    worker.is_inside = false;
+    if (worker.at + jobs >= first + count) return false;
+    start(worker, worker.at + jobs);
+    return true;
+  };
+  // Whoever speaks first: a pipe is full soon, and its worker waits.
+  for (;;) {
+    std::vector<pollfd> ends;
+    std::vector<Worker*> speakers;
+    for (Worker& worker : workers) {
+      if (worker.fd < 0) continue;
+      ends.push_back({.fd = worker.fd, .events = POLLIN, .revents = 0});
+      speakers.push_back(&worker);
+    }
+    if (ends.empty()) break;
+    if (::poll(ends.data(), ends.size(), -1) < 0) continue;  // A signal.
+    for (std::size_t i = 0; i < ends.size(); ++i) {
+      if (ends[i].revents != 0) hear(*speakers[i]);
     }
   }
   std::sort(totals.violations.begin(), totals.violations.end(),
