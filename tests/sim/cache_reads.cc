@@ -23,7 +23,8 @@ CacheModel::Vouch CacheModel::vouch() const {
   loaded.until = cell_.until();
   loaded.generation = l1_->generation();
   loaded.tags_generation = tags_.generation();
-  loaded.seen_generation = generation();
+  // What is served of an L1 that this epoch has not joined yet was seen in the one before.
+  loaded.seen_generation = (l1_epoch_ << 32) + loaded.generation;
   loaded.branch = lease_branch_;
   loaded.mode = lease_mode_;
   return loaded;
