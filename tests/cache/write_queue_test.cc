@@ -14,6 +14,26 @@ using ::testing::HasSubstr;
 
 constexpr std::size_t kTogether = 16;  // WriteQueue::kTogetherMax.
 
+// The time stands still for the thread that makes an Instant, and for nobody else: what it writes
+// has one deadline, however often it is kept from running.
+class TestClock final : public Clock {
+ public:
+  class Instant {
+   public:
+    explicit Instant(std::optional<TimePoint> at) { stopped = at; }
+    ~Instant() { stopped.reset(); }
+    Instant(const Instant&) = delete;
+    Instant& operator=(const Instant&) = delete;
+  };
+  [[nodiscard]] TimePoint now() const noexcept override {
+    return stopped ? *stopped : Clock::system().now();
+  }
+
+ private:
+  static thread_local std::optional<TimePoint> stopped;
+};
+thread_local std::optional<TimePoint> TestClock::stopped;
+
 // Keeps the cache's loop thread busy, so that what is written meanwhile waits.
 class LoopHold {
  public:
@@ -22,12 +42,19 @@ class LoopHold {
                     {.timeout = kPatience, .freshness = Freshness::latest()},
                     [gate = gate_](const ReadResult&) { gate->pass(); });
     EXPECT_TRUE(gate_->wait_until_arrived(1));
+    held_at = Clock::system().now();
   }
   ~LoopHold() { release(); }
   LoopHold(const LoopHold&) = delete;
   LoopHold& operator=(const LoopHold&) = delete;
 
-  void release() { gate_->open(); }
+  void release() {
+    held_at.reset();
+    gate_->open();
+  }
+
+  // For the threads that write meanwhile.
+  static inline std::optional<TimePoint> held_at;
 
  private:
   const std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
@@ -39,22 +66,26 @@ class WriteQueueTest : public ::testing::Test {
 
   std::unique_ptr<Cache> open(CacheOptions options = {}) {
     if (!options.redis) options.redis_url = server_->url();
+    options.clock = &clock_;
     return open_ready(std::move(options));
   }
   static Written set(Cache& cache, const std::string& key, const std::string& value,
                      WriteOptions options = {}) {
     if (!options.timeout) options.timeout = kPatience;
     Written answer;
+    const TestClock::Instant instant{LoopHold::held_at};
     cache.set_async(key, value, std::move(options), answer.callback());
     return answer;
   }
   static Written invalidate(Cache& cache, const std::string& key) {
     Written answer;
+    const TestClock::Instant instant{LoopHold::held_at};
     cache.invalidate_async(key, {.timeout = kPatience}, answer.callback());
     return answer;
   }
   static Written invalidate_tag(Cache& cache, const std::string& tag) {
     Written answer;
+    const TestClock::Instant instant{LoopHold::held_at};
     cache.invalidate_tag_async(tag, {.timeout = kPatience}, answer.callback());
     return answer;
   }
@@ -84,6 +115,7 @@ class WriteQueueTest : public ::testing::Test {
     EXPECT_TRUE(cache.set("alone", "v", {.timeout = kPatience}));
   }
 
+  const TestClock clock_;
   std::unique_ptr<RedisServer> server_ = RedisServer::start();
 };
 
