@@ -358,7 +358,7 @@ TEST_F(WriteQueueTest, PastItsBoundItIsOverloaded) {
     std::vector<Written> answers;
     for (std::size_t i = 0; i < kMax; ++i) answers.push_back(set(*cache, key_of(i), "v"));
     Written one_more = set(*cache, "one more", "v");
-    EXPECT_TRUE(one_more.arrived()) << "at once";
+    ASSERT_TRUE(one_more.arrived()) << "at once";
     EXPECT_EQ(code_of_write(one_more), ErrorCode::kOverloaded);
     hold.release();
     for (Written& answer : answers) EXPECT_GT(version_of(answer), 0U);
@@ -380,7 +380,7 @@ TEST_F(WriteQueueTest, BytesAreBoundedToo) {
       answers.push_back(set(*cache, key_of(i), std::string(10'000, 'v')));
     }
     Written one_more = set(*cache, "one more", std::string(10'000, 'v'));
-    EXPECT_TRUE(one_more.arrived()) << "at once";
+    ASSERT_TRUE(one_more.arrived()) << "at once";
     EXPECT_EQ(code_of_write(one_more), ErrorCode::kOverloaded);
     hold.release();
     for (Written& answer : answers) EXPECT_GT(version_of(answer), 0U);
