@@ -190,7 +190,7 @@ class CacheModel final : private LinkUser {
   // Of the lease that was granted last.
   int stream_branch_ = -1;
   int lease_branch_ = -1;
-  int l1_branch_ = -1;  // Whose values L1 holds.
+  int l1_branch_ = -1;          // Whose values L1 holds.
   std::uint64_t l1_epoch_ = 0;  // That it was joined in last.
   coherence::WitnessMode lease_mode_{};
   bool had_lease_ = false;
