@@ -87,7 +87,6 @@ class CacheModel final : private LinkUser {
     TimePoint proven_at{};
     std::uint64_t generation = 0;
     std::uint64_t tags_generation = 0;
-    std::uint64_t seen_generation = 0;
     int branch = -1;
     coherence::WitnessMode mode{};
     bool is_leased = true;
@@ -96,6 +95,7 @@ class CacheModel final : private LinkUser {
     Value value{};
     Version version = coherence::kVersionUnknown;
     std::uint64_t generation = 0;
+    std::uint64_t seen_generation = 0;  // As the checker of M counts them.
   };
   using Seen = Checkers::Seen;
   struct Flight {
