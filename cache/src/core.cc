@@ -8,6 +8,7 @@
 #include "tagged_entry.h"
 #include "tiercel/base/bytes.h"
 #include "tiercel/base/chaos_hooks.h"
+#include "write_queue.h"
 
 namespace tiercel {
 namespace {
@@ -85,6 +86,8 @@ Result<std::shared_ptr<Cache::Core>> Cache::Core::create(CacheOptions options) {
   }
   core->durable_writer_ =
       std::make_unique<DurableWriter>(*redis, *given.clock, given.log, *core->loop_);
+  core->write_queue_ =
+      std::make_unique<WriteQueue>(redis->queue_commands_max, redis->queue_bytes_max);
   if (auto connected = core->connect(std::move(*redis)); !connected) return connected.error();
   if (given.audit_one_in) core->start_auditing();
   return core;
@@ -126,6 +129,11 @@ void Cache::Core::start_auditing() {
 void Cache::Core::close() {
   if (closed_.exchange(true)) return;
   turn_all_away();
+  if (write_queue_) {
+    for (const auto& write : write_queue_->close()) {
+      write_done(write, closed("the cache was closed before the write was sent"), false);
+    }
+  }
   // Its last replies may let loads in that waited at the gate; they see that the cache is closed.
   if (durable_writer_) durable_writer_->close();
   if (client_) client_->close();

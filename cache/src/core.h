@@ -7,6 +7,7 @@
 //   replay.cc      invalidations that could not be sent
 //   changes.cc     what messages, own and others', do to L1
 //   writes.cc      set and the invalidations; durable_writer.* those that wait for copies
+//   write_queue.*  sets that wait at the same moment leave together
 //   link_driver.*  runs the coherence protocol on the loop thread
 //   auditor.*      compares some of L1's answers with the master, afterwards
 //
@@ -83,6 +84,7 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
     }
   };
   struct Write;
+  class WriteQueue;
   using Life = std::optional<std::chrono::milliseconds>;  // nullopt: for ever.
 
   // What PTTL says of a key that is not there; then nothing says how long the value may live.
@@ -202,6 +204,11 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   Result<std::string> encode_change(serialization::MessageKind kind, std::vector<std::string> keys,
                                     std::optional<std::string> value = std::nullopt);
 
+  // --- write_queue.cc
+  void send_alone(const std::shared_ptr<Write>& write);
+  void send_waiting();  // Loop thread, as is the next.
+  void send_together(std::span<const std::shared_ptr<Write>> writes);
+
   // Immutable after create().
   const CacheOptions options_;
   const coherence::Names names_;
@@ -213,7 +220,8 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   std::unique_ptr<l2::EventLoop> loop_;
   std::unique_ptr<l2::Client> client_;             // Null when there is no Redis.
   std::unique_ptr<LinkDriver> link_driver_;        // Likewise,
-  std::unique_ptr<DurableWriter> durable_writer_;  // and this.
+  std::unique_ptr<DurableWriter> durable_writer_;  // this,
+  std::unique_ptr<WriteQueue> write_queue_;        // and this.
   std::unique_ptr<Auditor> auditor_;               // Null, too, where none is wanted.
 
   // Thread-safe by themselves.

@@ -13,6 +13,7 @@ namespace tiercel {
     return script;                                     \
   }
 TIERCEL_SCRIPT(write_script, kWriteScript)
+TIERCEL_SCRIPT(write_many_script, kWriteManyScript)
 TIERCEL_SCRIPT(write_if_script, kWriteIfScript)
 TIERCEL_SCRIPT(write_unversioned_script, kWriteUnversionedScript)
 TIERCEL_SCRIPT(invalidate_many_script, kInvalidateManyScript)

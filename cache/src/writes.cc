@@ -16,31 +16,11 @@
 #include "core.h"
 #include "scripts.h"
 #include "tiercel/base/bytes.h"
+#include "write_queue.h"
 
 namespace tiercel {
 
 using std::chrono::milliseconds;
-
-struct Cache::Core::Write {
-  std::vector<std::string> keys{};
-  std::optional<coherence::FillTable::Token> token{};  // Of a set.
-  std::shared_ptr<const std::string> value{};          // Likewise.
-  serialization::TagSlots tags{};
-  TimePoint expires_at{};
-  TimePoint deadline{};
-  std::uint32_t replicas = 0;
-  bool fence = false;
-  std::optional<coherence::InvalidationKind> invalidates{};
-  WriteCallback callback{};
-
-  [[nodiscard]] bool evicts_keys() const noexcept {
-    return !invalidates || *invalidates == coherence::InvalidationKind::kKey;
-  }
-
-  const l2::Script* script = nullptr;
-  std::vector<std::string> script_keys{};
-  std::vector<std::string> arguments{};
-};
 
 namespace {
 
@@ -102,9 +82,14 @@ void Cache::Core::set(std::string_view key, std::string_view value, const WriteO
       {.hard_ttl = life.value_or(milliseconds{0}), .tag_slots = *tags, .payload = value});
   if (!envelope) return callback(envelope.error());
   const bool is_pushed = envelope->size() <= options_.value_push_bytes_max;
+  write->may_join = options_.history && !options.if_version && options.replicas == 0 &&
+                    !is_pushed && envelope->size() <= WriteQueue::kJoinBytesMax;
+  // One that may join others has a message with them, when they leave.
   const auto message =
-      encode_change(serialization::MessageKind::kSet, write->keys,
-                    is_pushed ? std::optional<std::string>{*envelope} : std::nullopt);
+      write->may_join
+          ? Result<std::string>{std::string{}}
+          : encode_change(serialization::MessageKind::kSet, write->keys,
+                          is_pushed ? std::optional<std::string>{*envelope} : std::nullopt);
   if (!message) return callback(message.error());
 
   write->callback = std::move(callback);
@@ -283,18 +268,18 @@ void Cache::Core::send(std::shared_ptr<Write> write, const WriteOptions& options
   write->deadline = sent_at + options.timeout.value_or(options_.write_timeout);
   write->replicas = options.replicas;
   write->fence = options.fence;
-  const std::vector<std::string_view> keys{write->script_keys.begin(), write->script_keys.end()};
-  const std::vector<std::string_view> arguments{write->arguments.begin(), write->arguments.end()};
-  if (write->replicas > 0) {
-    return durable_writer_->write(*write->script, keys, arguments, write->replicas, write->deadline,
-                                  [this, write](DurableWriter::Outcome outcome) {
-                                    durable_write_done(write, std::move(outcome));
-                                  });
+  if (!options_.history || loop_->is_forked()) return send_alone(write);
+  using Verdict = WriteQueue::Verdict;
+  switch (write_queue_->push(write)) {
+    case Verdict::kNothingWaits: return send_alone(write);
+    case Verdict::kFirst: return loop_->post([this] { send_waiting(); });
+    case Verdict::kWaits: return;
+    case Verdict::kTooManyWrites:
+      return write_done(write, overloaded("queue_commands_max is reached by writes alone"), false);
+    case Verdict::kTooManyBytes:
+      return write_done(write, overloaded("queue_bytes_max is reached by writes alone"), false);
+    case Verdict::kClosed: return write_done(write, closed("the cache was closed"), false);
   }
-  client_->submit_script(*write->script, keys, arguments, l2::Retry::kIfNotSent, write->deadline,
-                         [this, write](Result<l2::Reply> reply) {
-                           write_done(write, std::move(reply), links_vouch());
-                         });
 }
 
 void Cache::Core::durable_write_done(const std::shared_ptr<Write>& write,
@@ -314,6 +299,7 @@ void Cache::Core::durable_write_done(const std::shared_ptr<Write>& write,
 // `comparable`: the version is of the history that L1 goes on from.
 void Cache::Core::write_done(const std::shared_ptr<Write>& write, Result<l2::Reply> reply,
                              bool comparable) {
+  if (write_queue_) write_queue_->release(*write);
   if (const auto version = stored_version(reply)) {
     // Own writes of a namespace whose foreign writers are observed are reported like theirs, and
     // the report may come after the acknowledgement.

@@ -46,11 +46,11 @@
   "local rest = ms % 4096\n" \
   "local version = struct.pack('>I4I4', (ms - rest) / 4096, rest * 1048576 + seq)\n"
 
-#define TIERCEL_LUA_STORE(envelope, ttl) \
+#define TIERCEL_LUA_STORE(key, envelope, ttl) \
   "if " ttl " == '0' then\n" \
-  "  redis.call('SET', KEYS[1], version .. " envelope ")\n" \
+  "  redis.call('SET', " key ", version .. " envelope ")\n" \
   "else\n" \
-  "  redis.call('SET', KEYS[1], version .. " envelope ", 'PX', " ttl ")\n" \
+  "  redis.call('SET', " key ", version .. " envelope ", 'PX', " ttl ")\n" \
   "end\n"
 
 // From the history entry on, what every write of one key does.
@@ -64,7 +64,7 @@
   "  redis.call('DEL', KEYS[1])\n" \
   "  return version\n" \
   "end\n" \
-  TIERCEL_LUA_STORE("ARGV[1]", "ARGV[2]") \
+  TIERCEL_LUA_STORE("KEYS[1]", "ARGV[1]", "ARGV[2]") \
   "return version\n"
 // clang-format on
 
@@ -124,7 +124,22 @@ const std::string_view kWriteUnversionedScript =
     "if ARGV[1] == '' then\n"
     "  redis.call('DEL', KEYS[1])\n"
     "  return version\n"
-    "end\n" TIERCEL_LUA_STORE("ARGV[1]", "ARGV[2]") "return version\n";
+    "end\n" TIERCEL_LUA_STORE("KEYS[1]", "ARGV[1]", "ARGV[2]") "return version\n";
+
+// clang-format off
+const std::string_view kWriteManyScript =
+    "local ms, seq\n"
+    TIERCEL_LUA_APPEND("KEYS[1]", "ARGV[1]", "ARGV[3]")
+    TIERCEL_LUA_PACK_VERSION
+    "redis.call('PUBLISH', ARGV[2], version .. ARGV[1])\n"
+    "local count = (#KEYS - 1) / 2\n"
+    "redis.call('DEL', unpack(KEYS, count + 2))\n"
+    "for i = 1, count do\n"
+    "  local envelope, ttl = ARGV[2 * i + 2], ARGV[2 * i + 3]\n"
+    TIERCEL_LUA_STORE("KEYS[i + 1]", "envelope", "ttl")
+    "end\n"
+    "return version\n";
+// clang-format on
 
 const std::string_view kInvalidateManyScript =
     "local ms, seq\n" TIERCEL_LUA_APPEND("KEYS[1]", "ARGV[1]", "ARGV[3]") TIERCEL_LUA_PACK_VERSION
@@ -195,7 +210,7 @@ const std::string_view kFinishFillScript =
     TIERCEL_LUA_APPEND("KEYS[3]", "ARGV[4]", "ARGV[5]")
     "end\n"
     TIERCEL_LUA_PACK_VERSION
-    TIERCEL_LUA_STORE("ARGV[2]", "ARGV[3]")
+    TIERCEL_LUA_STORE("KEYS[1]", "ARGV[2]", "ARGV[3]")
     "return version\n";
 // clang-format on
 

@@ -324,8 +324,11 @@ void Session::renew(TimePoint now) {
     why_no_lease_ = proof.why_not;
     return;
   }
-  witness_mode_ = proof.mode;
-  proven_at_ = std::max(proven_at_, std::min({*pong_at_, *master_at_, *proof.at}));
+  if (const TimePoint at = std::min({*pong_at_, *master_at_, *proof.at}); at >= proven_at_) {
+    proven_at_ = at;
+    witness_mode_ =
+        proof.mode;  // An older proof, of another kind perhaps, is not what it rests on.
+  }
   lease_until_ = proven_at_ + options_.lease;
   why_no_lease_ = lease_until_ > now ? "" : "the answers take longer than the lease";
 }

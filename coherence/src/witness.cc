@@ -75,7 +75,12 @@ Witness::Answer Witness::judge(const Candidate& candidate, const ReplicationStat
   if (said.replication_id == replication_id_) {
     return said.is_master ? Answer::kItself : Answer::kFollows;
   }
-  if (!said.is_master) return candidate.has_followed ? Answer::kLost : Answer::kElsewhere;
+  if (!said.is_master) {
+    // Whoever was promoted from our branch has followed it, whether we saw it or not.
+    const bool has_followed =
+        candidate.has_followed || said.former_replication_id == replication_id_;
+    return has_followed ? Answer::kLost : Answer::kElsewhere;
+  }
   if (said.former_replication_id == replication_id_) return Answer::kDeposesUs;
   // The master before ours: it may be listed as a replica long before it is one. What it takes is
   // lost, unless the Sentinels choose it again: it goes on with the branch and the id that it has.

@@ -71,6 +71,13 @@ void Client::Core::wake() {
   });
 }
 
+void Client::Core::submit_together(UniqueFunction<void()>& submits) {
+  const bool was_posted = is_wake_posted_.exchange(true);
+  submits();
+  if (!was_posted) is_wake_posted_.store(false);  // Before it looks, as in wake().
+  data_.accept();
+}
+
 bool Client::Core::try_directly(std::string_view command, Retry retry, TimePoint deadline,
                                 ViewCallback& callback) {
   if (loop_.is_forked() || command.size() > SubmitQueue::kSharedBytesMax) return false;
@@ -315,6 +322,11 @@ void Client::submit_pipeline(Pipeline& pipeline, TimePoint deadline, PipelineCal
   if (!refused) return static_cast<void>(answers.release());
   pipeline.clear();
   for (std::size_t i = 0; i < count; ++i) answers->each(i, *refused);
+}
+
+void Client::submit_together(UniqueFunction<void()> submits) {
+  TIERCEL_CHECK(core_->loop().on_loop_thread());
+  core_->submit_together(submits);
 }
 
 bool CommandAwaitable::await_suspend(std::coroutine_handle<> waiter) {

@@ -59,6 +59,7 @@ class Client::Core final : public Host, public std::enable_shared_from_this<Clie
   // is not, and nothing has happened. True: the callback was called, or will be by the loop.
   [[nodiscard]] bool try_directly(std::string_view command, Retry retry, TimePoint deadline,
                                   ViewCallback& callback);
+  void submit_together(UniqueFunction<void()>& submits);
   void begin_close(UniqueFunction<void()> done) TIERCEL_EXCLUDES(closed_mutex_);
   void close() TIERCEL_EXCLUDES(closed_mutex_);
 

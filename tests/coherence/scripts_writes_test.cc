@@ -207,6 +207,61 @@ TEST_F(ScriptsWritesTest, ManyKeysAreInvalidatedInOneStep) {
   EXPECT_EQ(stored("kept").text, bytes_of(kept) + "v");
 }
 
+TEST_F(ScriptsWritesTest, ManyValuesAreWrittenInOneStep) {
+  for (const std::size_t count : {std::size_t{1}, std::size_t{16}, std::size_t{1024}}) {
+    std::vector<std::string> keys = {names_.history_key()};
+    std::vector<std::string> fill_keys;
+    std::vector<std::string> arguments = {"together", names_.channel(),
+                                          std::string{kHistoryEntries}};
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::string key = "k" + std::to_string(i);
+      keys.push_back(names_.value_key(key));
+      fill_keys.push_back(names_.fill_key(key));
+      arguments.push_back("envelope " + key);
+      arguments.push_back(i % 2 == 0 ? "0" : "40000");
+    }
+    keys.insert(keys.end(), fill_keys.begin(), fill_keys.end());
+    const std::string last = "k" + std::to_string(count - 1);
+    begin_fill("k0", "token", "60000", "1");
+    begin_fill(last, "token", "60000", "1");
+    begin_fill("beside", "token");
+    command({"DEL", names_.value_key(last)});
+    command({"RPUSH", names_.value_key(last), "of another type"});
+    const Version kept = write("kept", "v");
+    const auto entries = history_length();
+    BlockingRedis subscriber = subscribe();
+    const Version version = version_of(run(kWriteManyScript, keys, arguments));
+    EXPECT_GT(version, kept);
+    EXPECT_EQ(newest_entry(), (std::pair{version, "together"s}));
+    EXPECT_EQ(history_length(), entries + 1);
+    EXPECT_EQ(next_message(subscriber), bytes_of(version) + "together");
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::string key = "k" + std::to_string(i);
+      EXPECT_EQ(stored(key).text, bytes_of(version) + "envelope " + key);
+      EXPECT_EQ(ttl_ms(names_.value_key(key)) > 0, i % 2 == 1) << key;
+    }
+    EXPECT_TRUE(lease("k0").is_nil());
+    EXPECT_TRUE(lease(last).is_nil());
+    EXPECT_EQ(lease("beside").text, "token");
+    EXPECT_EQ(stored("kept").text, bytes_of(kept) + "v");
+  }
+}
+
+TEST_F(ScriptsWritesTest, ManyValuesThatMayNotBePublishedAreNotWritten) {
+  const Version before = write("k", "v");
+  begin_fill("k", "token", "60000", "1");
+  command({"ACL", "SETUSER", "deaf", "on", ">pw", "~*", "+@all", "resetchannels"});
+  ASSERT_FALSE(command({"AUTH", "deaf", "pw"}).is_error());
+  EXPECT_TRUE(run(kWriteManyScript,
+                  {names_.history_key(), names_.value_key("k"), names_.value_key("other"),
+                   names_.fill_key("k"), names_.fill_key("other")},
+                  {"m", names_.channel(), "1000", "new", "0", "new", "0"})
+                  .is_error());
+  EXPECT_EQ(stored("k").text, bytes_of(before) + "v");
+  EXPECT_TRUE(stored("other").is_nil());
+  EXPECT_EQ(lease("k").text, "token");
+}
+
 TEST_F(ScriptsWritesTest, ManyKeysThatMayNotBePublishedStay) {
   const Version before = write("k", "v");
   command({"ACL", "SETUSER", "deaf", "on", ">pw", "~*", "+@all", "resetchannels"});

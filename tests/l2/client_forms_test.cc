@@ -124,6 +124,38 @@ TEST_F(ClientForms, AHundredThreadsBlockEachForItsOwnAnswer) {
   EXPECT_EQ(right, 5000);
 }
 
+// And nothing that others submit meanwhile is left lying.
+TEST_F(ClientForms, WhatIsSubmittedTogetherLeavesAtItsEnd) {
+  const auto server = RedisServer::start();
+  open(server->url());
+  constexpr int kTimes = 200;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < kTimes; ++i) {
+        ASSERT_TRUE(call(Retry::kIfNotSent, {"INCR", "others"}));
+      }
+    });
+  }
+  for (int i = 0; i < kTimes; ++i) {
+    Pending first;
+    Pending second;
+    loop_.post([&] {
+      client_->submit_together([&] {
+        client_->submit(Command{Retry::kIfNotSent, "INCR", "n"}, in(kPatience), first.callback());
+        client_->submit(Command{Retry::kSafe, "GET", "n"}, in(kPatience), second.callback());
+      });
+    });
+    const auto counted = first.get();
+    const auto read = second.get();
+    ASSERT_TRUE(counted && read);
+    ASSERT_EQ(counted->integer, i + 1);
+    ASSERT_EQ(read->text, std::to_string(i + 1));
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(server->command({"GET", "others"}), std::to_string(4 * kTimes));
+}
+
 TEST_F(ClientForms, GetsAndSetsTenThousandKeysInOneCall) {
   const auto server = RedisServer::start();
   open(server->url());

@@ -117,7 +117,10 @@ void CacheModel::publish() {
   cell_.prove(session_.proven_at());
   interleave();
   const bool is_granted = session_.lease_until() != TimePoint{};
-  if (session_.fills_allowed()) l1_branch_ = stream_branch_;
+  if (session_.fills_allowed()) {
+    l1_branch_ = stream_branch_;
+    l1_epoch_ = session_.epochs();
+  }
   if (is_granted) {
     lease_branch_ = stream_branch_;
     lease_mode_ = session_.witness_mode();

@@ -87,7 +87,6 @@ class CacheModel final : private LinkUser {
     TimePoint proven_at{};
     std::uint64_t generation = 0;
     std::uint64_t tags_generation = 0;
-    std::uint64_t seen_generation = 0;
     int branch = -1;
     coherence::WitnessMode mode{};
     bool is_leased = true;
@@ -96,6 +95,7 @@ class CacheModel final : private LinkUser {
     Value value{};
     Version version = coherence::kVersionUnknown;
     std::uint64_t generation = 0;
+    std::uint64_t seen_generation = 0;  // As the checker of M counts them.
   };
   using Seen = Checkers::Seen;
   struct Flight {
@@ -190,7 +190,8 @@ class CacheModel final : private LinkUser {
   // Of the lease that was granted last.
   int stream_branch_ = -1;
   int lease_branch_ = -1;
-  int l1_branch_ = -1;  // Whose values L1 holds.
+  int l1_branch_ = -1;          // Whose values L1 holds.
+  std::uint64_t l1_epoch_ = 0;  // That it was joined in last.
   coherence::WitnessMode lease_mode_{};
   bool had_lease_ = false;
 

@@ -23,7 +23,6 @@ CacheModel::Vouch CacheModel::vouch() const {
   loaded.until = cell_.until();
   loaded.generation = l1_->generation();
   loaded.tags_generation = tags_.generation();
-  loaded.seen_generation = generation();
   loaded.branch = lease_branch_;
   loaded.mode = lease_mode_;
   return loaded;
@@ -36,7 +35,9 @@ std::optional<CacheModel::Entry> CacheModel::pin(std::size_t key, const Vouch& l
     ++env_.counts.dead_by_tag;
     return std::nullopt;
   }
-  return Entry{from_bytes(handle.value()), handle.version(), handle.generation()};
+  // What is served of an L1 that this epoch has not joined yet was seen in the one before.
+  return Entry{from_bytes(handle.value()), handle.version(), handle.generation(),
+               (l1_epoch_ << 32) + handle.generation()};
 }
 
 // The order of these steps is the contract: what vouches, the value, the clock. A reader may be
@@ -92,7 +93,7 @@ bool CacheModel::serve(std::size_t key, const Vouch& loaded, const Entry& entry,
                      .branch = loaded.branch,
                      .mode = loaded.mode});
   if (loaded.is_leased) {
-    const Seen now{loaded.seen_generation, entry.value, entry.version};
+    const Seen now{entry.seen_generation, entry.value, entry.version};
     env_.checkers.seen_in_order(process_.name(), key, before, now);
     saw(key, now);
   }
@@ -273,7 +274,10 @@ void CacheModel::land(const FlightPtr& flight, const Stored& found, bool may_cac
   }
   flight->token = {};
   if (!found.exists || found.version == kVersionUnknown || !is_vouched) return;
-  if (flight->read_in != generation()) return;  // Of an epoch that has ended meanwhile.
+  if (flight->read_in != generation()) return;  // Of an epoch that has ended meanwhile,
+  if (const auto server = links_.stream_server()) {
+    if (servers_[*server]->branch() != stream_branch_) return;  // though nobody has told us yet.
+  }
   const Seen now{generation(), found.value, found.version};
   for (const Seen& before : flight->waiters) {
     env_.checkers.seen_in_order(process_.name(), flight->key, before, now);

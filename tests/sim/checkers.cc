@@ -117,6 +117,13 @@ void Checkers::acknowledged(Place place, bool by_all_replicas) {
   acknowledged_.emplace_back(place, by_all_replicas);
 }
 
+bool Checkers::is_outdated(std::size_t key, const Value& value, int branch,
+                           std::uint64_t offset) const {
+  return std::any_of(changes_[key].begin(), changes_[key].end(), [&](const Change& change) {
+    return branches_.contains(branch, change.place, offset) && !reflects(value, key, change);
+  });
+}
+
 void Checkers::settle(int last, std::uint64_t last_offset, bool has_data_been_forgotten) {
   for (const auto& [place, by_all] : acknowledged_) {
     if (branches_.contains(last, place, last_offset)) continue;
@@ -129,6 +136,9 @@ void Checkers::settle(int last, std::uint64_t last_offset, bool has_data_been_fo
   }
   for (const Pending& pending : pending_) {
     const bool has_lasted = branches_.contains(last, pending.place, last_offset);
+    // What no Sentinel knew of they could not tell (assumption A5).
+    const bool is_known = branches_[pending.place.branch].is_confirmed;
+    if (!is_known && pending.hit.mode == coherence::WitnessMode::kSentinels) continue;
     const bool was_confirmed = pending.was_master && branches_[pending.place.branch].is_confirmed;
     if (!has_lasted && !was_confirmed) continue;
     judge(pending.hit, pending.who, pending.place, pending.changed_at);

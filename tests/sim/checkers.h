@@ -12,7 +12,8 @@
 //           one to use again after it. And c was not thrown away by then: its server is still its
 //           master at t, or c is part of what the last master holds in the end. A Sentinel's
 //           promotion of which no Sentinel ever came to know (its leader died, or gave up) counts
-//           as anybody's.
+//           as anybody's, and not at all where the lease rested on the Sentinels' word (A5 in
+//           docs/design/coherence.md).
 // What is left out: changes of branches that were lost before t, since nobody can reflect them; and
 // those of other servers while the lease claims no more than "per server" (mode none).
 // "Executed" stands in for "acknowledged": it is earlier, so more is demanded. F is demanded where
@@ -21,11 +22,15 @@
 // database.
 // Ghost (C4): under a lease on b nothing is served that is neither on b's path nor of a later
 // branch: what was lost with an old master is gone.
-// M. Per instance and key, within one generation of L1: no read's version is older than that of a
-// read, or an own write, that had ended before it began, if both are of one path.
-// W. At the end: an acknowledged write is on the last master's path or lost (counted). One that was
+// M. Per instance and key, within one generation of L1 (and while its server is on the branch that
+// it was on when the epoch began: what goes to Redis has no lease): no read's version is older than
+// that of a read, or an own write, that had ended before it began, if both are of one path. W. At
+// the end: an acknowledged write is on the last master's path or lost (counted). One that was
 // acknowledged by all replicas is not lost, unless a server forgot its data.
-// Q. At the end: what L1 holds is what the last master holds.
+// Q. At the end: what L1 holds is what the last master holds. Of loaded keys: nothing in its
+// history is newer. (A load that replaces a stored value is not announced, since no value that was
+// stored before it is wrong by it; who still minds an invalidation of a lost branch makes such
+// loads.)
 
 #include <array>
 #include <cstddef>
@@ -85,6 +90,11 @@ class Checkers {
 
   // W.
   void acknowledged(Place place, bool by_all_replicas);
+
+  // Q: whether the history of this branch up to `offset` changed the key in a way that the value
+  // does not reflect.
+  [[nodiscard]] bool is_outdated(std::size_t key, const Value& value, int branch,
+                                 std::uint64_t offset) const;
 
   // When nothing happens any more; `last` is the branch that the last master is on.
   void settle(int last, std::uint64_t last_offset, bool has_data_been_forgotten);

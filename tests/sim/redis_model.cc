@@ -376,6 +376,8 @@ void RedisServer::restart(bool from_snapshot) {
     }
     return false;
   }();
+  // Where no Sentinel knew of its promotion, none does now.
+  const bool is_confirmed = branch_ < 0 || env_.branches[branch_].is_confirmed;
   data_ = has_data ? snapshot_.data : Dataset{};
   data_.incarnation += has_data ? 0 : 1000 * static_cast<std::uint32_t>(lives_ + 1 + 10 * index_);
   offset_ = has_data ? snapshot_.offset : 0;
@@ -390,7 +392,8 @@ void RedisServer::restart(bool from_snapshot) {
                                    .birth = has_data ? Birth::kRestarted : Birth::kOrigin,
                                    .server = index_,
                                    .born_at = env_.now(),
-                                   .ended_at = is_master_ ? TimePoint::max() : env_.now()},
+                                   .ended_at = is_master_ ? TimePoint::max() : env_.now(),
+                                   .is_confirmed = is_confirmed},
                                   reigns);
   } else {
     branch_ = snapshot_.branch;

@@ -98,6 +98,7 @@ struct WriteOptions {
 
 // A write that was acknowledged.
 struct Written {
+  // Rises with each write of a key. Writes of different keys may share one.
   std::uint64_t version = 0;
   // That have it for certain; 0 where it was not asked for.
   std::uint32_t replicas = 0;
@@ -143,7 +144,10 @@ class Cache {
   Awaitable<std::vector<ReadResult>> co_get_many(std::span<const std::string_view> keys,
                                                  ReadOptions options = {});
 
-  // Stores the value in Redis and tells all instances. Acknowledged by the master only.
+  // Stores the value in Redis and tells all instances. Acknowledged by the master only. Sets of
+  // different keys that wait at the same moment leave together, at most 16: they have the same
+  // version, and what the server refuses for one (an ACL, say) it refuses for all of them. Writes
+  // that one thread starts are sent in that order (but for `replicas`, see there).
   WriteResult set(std::string_view key, std::string_view value, WriteOptions options = {});
   void set_async(std::string_view key, std::string_view value, WriteOptions options,
                  UniqueFunction<void(WriteResult)> callback);

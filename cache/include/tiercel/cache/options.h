@@ -112,7 +112,8 @@ struct CacheOptions {
   // ---------------------------------------------------------------------------------------
 
   // Reads that may wait for L2 or a loader at a time; one more is answered kOverloaded. 1 to 16 M.
-  // Each takes up to two of the queue_commands_max of l2/options.h, which is a bound as well.
+  // Each takes up to two of the queue_commands_max of l2/options.h, which is a bound as well; it
+  // bounds the writes that are not answered yet, too.
   std::size_t reads_waiting_max = 65536;
   // A larger value is refused with kInvalidArgument. 1 byte to 512 MiB (Redis' own limit, less the
   // header). Above queue_bytes_max of l2/options.h (64 MiB) a value cannot be sent. One that does

@@ -30,6 +30,14 @@ namespace tiercel::coherence {
 // ("value push": exactly what is stored after the version, of a set of one key).
 extern const std::string_view kWriteScript;
 
+// Writes of several keys, different ones, in one step: one history entry, one message, one version
+// for all of them, the fill leases removed, the values stored.
+//   KEYS  history, then the values, then their fill leases (1 to 1,024 of each)
+//   ARGV  message, channel, history_entries, then for each value: envelope (none is ""), ttl in ms
+//         ("0": none)
+// Returns the version. The message carries no value.
+extern const std::string_view kWriteManyScript;
+
 // A write that happens only over what the writer expects to be there.
 //   KEYS  as kWriteScript, then: tags
 //   ARGV  as kWriteScript, then: expected: a version, or "" for no value

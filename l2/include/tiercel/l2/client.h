@@ -185,6 +185,10 @@ class Client {
   // thread.
   void submit_pipeline(Pipeline& pipeline, TimePoint deadline, PipelineCallback each);
 
+  // Loop thread only. What is submitted during the call leaves together at its end, and not when
+  // the loop comes round to it. `submits` is called once, before this returns.
+  void submit_together(UniqueFunction<void()> submits);
+
   // Many keys in one call and with one answer: batch.h. Any thread.
   void get_many(std::span<const std::string_view> keys, TimePoint deadline, GetManyCallback done);
   void set_many(std::span<const KeyValue> entries, std::optional<std::chrono::milliseconds> ttl,
