@@ -241,7 +241,7 @@ Result<Measurement> Ours::get_by_threads(std::size_t threads, std::size_t in_fli
   const TimePoint deadline = deadline_after(duration);
   const Stopwatch watch;
   for (std::size_t i = 0; i < threads; ++i) {
-    Window& mine = windows.emplace_back(*this, in_flight / threads, in_flight / 8, handover,
+    Window& mine = windows.emplace_back(*this, in_flight / threads, in_flight / 2, handover,
                                         i * data_.hot_keys / threads, mistake);
     running.emplace_back([&mine, &stop, deadline] { mine.run(stop, deadline); });
   }

@@ -64,8 +64,9 @@ struct CacheOptions {
   // write; every new epoch begins with an empty L1; an own write is read back before L1 has it.
   // Needs Redis 6 and the permission for CLIENT TRACKING. Not seen: SWAPDB.
   bool foreign_writers = false;
-  // False: writes leave no history and have no version, which is cheaper for the server. Every new
-  // epoch then begins with an empty L1, and Freshness::at_least, if_version, tags and
+  // False: writes leave no history and have no version, which is cheaper for the server
+  // where they come one by one (sets with history leave together where they come in numbers). Every
+  // new epoch then begins with an empty L1, and Freshness::at_least, if_version, tags and
   // value_push_bytes_max cannot be used. Must be the same on all instances.
   bool history = true;
   // A value of up to this size travels with its invalidation, so that instances which have the key
