@@ -158,7 +158,8 @@ void add_pipelined_tasks(std::vector<Task>& tasks, Arena& arena) {
         return arena.ours->get_by_threads(1, kInFlight, Handover::kTogether, time);
       });
   add({.name = "get512_2threads",
-       .about = "two threads on one client: each submits a Pipeline of 256 when the last is answered",
+       .about =
+           "two threads on one client: each submits a Pipeline of 256 when the last is answered",
        .figure = "l2_get512_2threads_vs_redis_benchmark"},
       [&arena](Duration time) {
         return arena.ours->get_by_threads(2, kInFlight, Handover::kTogether, time);
