@@ -115,7 +115,7 @@ class WriteQueueTest : public ::testing::Test {
     EXPECT_TRUE(cache.set("alone", "v", {.timeout = kPatience}));
   }
 
-  const TestClock clock_;
+  const TestClock clock_{};
   std::unique_ptr<RedisServer> server_ = RedisServer::start();
 };
 
