@@ -264,7 +264,7 @@ void add_options(CLI::App& app, Settings& settings) {
   app.add_option("--parts", settings.parts, "Only these: staleness, invalidate, cost, failover")
       ->delimiter(',')
       ->check(CLI::IsMember(kParts));
-  app.add_flag("--quick", settings.quick, "A smoke test: half a minute");
+  app.add_flag("--quick", settings.quick, "A smoke test: a minute");
   app.add_option("--seconds", settings.seconds, "How long `staleness` reads")
       ->check(CLI::Range(0.5, 600.0))
       ->capture_default_str();

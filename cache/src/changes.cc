@@ -42,11 +42,15 @@ Result<void> Cache::Core::insert_into_l1(std::string_view key, const std::string
 
 void Cache::Core::bar_fills() { fills_.mark_all(); }
 
-void Cache::Core::drop_l1() {
+void Cache::Core::empty_l1() {
   fills_.mark_all();
   l1_->clear();
   counters_.l1_drops.fetch_add(1, std::memory_order_relaxed);
-  if (!is_local()) tell_lease();  // What emptied L1 may have emptied Redis.
+}
+
+void Cache::Core::drop_l1() {
+  empty_l1();
+  tell_lease();  // What made us drop it may have emptied Redis.
 }
 
 void Cache::Core::evict(std::string_view key, coherence::Version version) {
@@ -95,7 +99,7 @@ void Cache::Core::forget_tag(std::string_view tag, coherence::Version version) {
 
 void Cache::Core::clear_before(coherence::Version version) {
   tags_.clear(version);
-  drop_l1();
+  empty_l1();
 }
 
 void Cache::Core::forget_tags() { tags_.reset(); }

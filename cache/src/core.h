@@ -133,6 +133,7 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
 
   // --- changes.cc
   void bar_fills() override;
+  void empty_l1();
   void drop_l1() override;
   void evict(std::string_view key, coherence::Version version) override;
   void refresh(std::string_view key, coherence::Version version, std::string_view stored) override;

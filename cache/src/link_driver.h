@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -108,12 +109,13 @@ class LinkDriver final : public l2::LinkObserver {
   void ask_master(std::uint64_t token);
   void ask_candidate(const std::string& address, std::uint64_t token);
   void ask_sentinels(std::uint64_t token);
+  std::shared_ptr<const bool> register_lease();
   void ask_history(std::uint64_t token, coherence::Version from, std::size_t count);
   void ask_baseline(std::uint64_t token);
-  struct Baseline;
   void baseline_answered(std::uint64_t token, const coherence::TagBaseline& tags);
   coherence::TagBaseline tags_of(const l2::Reply& reply);
   void history_answered(std::uint64_t token, std::size_t count, Result<l2::Reply> reply);
+  void history_silent(std::uint64_t token);
   void watch_candidates();
   [[nodiscard]] std::string address_of(const l2::Endpoint& endpoint);
   [[nodiscard]] coherence::ReplicationState state_of(const l2::ReplicationInfo& info);

@@ -88,53 +88,45 @@ void LinkDriver::watch_candidates() {
   watched_ = std::move(wanted);
 }
 
+// A failover may have lost it. Whether Redis has it is told before any later question is answered.
+std::shared_ptr<const bool> LinkDriver::register_lease() {
+  auto is_registered = std::make_shared<bool>(false);
+  host_.register_lease(answer_by(),
+                       [is_registered](const Result<std::chrono::milliseconds>& longest) {
+                         *is_registered = longest.has_value();
+                       });
+  return is_registered;
+}
+
 void LinkDriver::ask_history(std::uint64_t token, coherence::Version from, std::size_t count) {
   if (from == coherence::kVersionUnknown) return ask_baseline(token);
-  // A failover may have lost it.
-  const auto is_lease_registered = std::make_shared<bool>(false);
-  host_.register_lease(answer_by(),
-                       [is_lease_registered](const Result<std::chrono::milliseconds>& longest) {
-                         *is_lease_registered = static_cast<bool>(longest);
-                       });
   client_->submit(l2::Command{l2::Retry::kSafe,
                               {"XRANGE", names_.history_key(), coherence::to_stream_id(from), "+",
                                "COUNT", std::to_string(count)}},
-                  answer_by(), [this, token, count, is_lease_registered](Result<l2::Reply> reply) {
-                    if (*is_lease_registered) {
-                      return history_answered(token, count, std::move(reply));
-                    }
-                    session_.history_silent(token, clock_.now(), actions_);
-                    settle();
+                  answer_by(),
+                  [this, token, count, is_registered = register_lease()](Result<l2::Reply> reply) {
+                    if (!*is_registered) return history_silent(token);
+                    history_answered(token, count, std::move(reply));
                   });
 }
 
-struct LinkDriver::Baseline {
-  bool is_lease_registered = false;
-  std::optional<coherence::TagBaseline> tags{};
-};
-
 // All that must be known, and told, before a first value goes into L1; the history's end last.
 void LinkDriver::ask_baseline(std::uint64_t token) {
-  const auto baseline = std::make_shared<Baseline>();
   host_.forget_tags();  // Messages of new invalidations are kept from here on.
-  host_.register_lease(answer_by(), [baseline](const Result<std::chrono::milliseconds>& longest) {
-    baseline->is_lease_registered = static_cast<bool>(longest);
-  });
-  client_->submit_script(
-      read_tags_script(), std::array<std::string_view, 2>{names_.history_key(), names_.tags_key()},
-      {}, l2::Retry::kSafe, answer_by(), [this, baseline](Result<l2::Reply> reply) {
-        if (reply && reply->is_array()) baseline->tags = tags_of(*reply);
-      });
+  auto is_registered = register_lease();
+  const auto tags = std::make_shared<std::optional<coherence::TagBaseline>>();
+  client_->submit_script(read_tags_script(),
+                         std::array<std::string_view, 2>{names_.history_key(), names_.tags_key()},
+                         {}, l2::Retry::kSafe, answer_by(), [this, tags](Result<l2::Reply> reply) {
+                           if (reply && reply->is_array()) *tags = tags_of(*reply);
+                         });
   client_->submit(
       l2::Command{l2::Retry::kSafe, {"XREVRANGE", names_.history_key(), "+", "-", "COUNT", "1"}},
-      answer_by(), [this, token, baseline](Result<l2::Reply> reply) {
-        if (baseline->is_lease_registered && baseline->tags) {
-          baseline_answered(token, *baseline->tags);
-          history_answered(token, 1, std::move(reply));
-        } else {
-          session_.history_silent(token, clock_.now(), actions_);
-          settle();
-        }
+      answer_by(),
+      [this, token, is_registered = std::move(is_registered), tags](Result<l2::Reply> reply) {
+        if (!*is_registered || !*tags) return history_silent(token);
+        baseline_answered(token, **tags);
+        history_answered(token, 1, std::move(reply));
       });
 }
 
@@ -155,13 +147,15 @@ void LinkDriver::baseline_answered(std::uint64_t token, const coherence::TagBase
   host_.join_tags(tags);
 }
 
+void LinkDriver::history_silent(std::uint64_t token) {
+  session_.history_silent(token, clock_.now(), actions_);
+  settle();
+}
+
 void LinkDriver::history_answered(std::uint64_t token, std::size_t count, Result<l2::Reply> reply) {
   auto page = reply ? parse_history_page(*reply, count) : std::nullopt;
-  if (page) {
-    session_.history_said(token, std::move(*page), clock_.now(), actions_);
-  } else {
-    session_.history_silent(token, clock_.now(), actions_);
-  }
+  if (!page) return history_silent(token);
+  session_.history_said(token, std::move(*page), clock_.now(), actions_);
   settle();
 }
 

@@ -30,15 +30,15 @@ Cache::Core::WriteQueue::Verdict Cache::Core::WriteQueue::push(
   writes_.fetch_add(1, std::memory_order_relaxed);
   bytes_.fetch_add(bytes, std::memory_order_relaxed);
   write->charged_bytes = bytes;
-  write->is_charged = true;
   waiting_.push_back(write);
   return waiting_.size() == 1 ? Verdict::kFirst : Verdict::kWaits;
 }
 
 void Cache::Core::WriteQueue::release(Write& write) noexcept {
-  if (!std::exchange(write.is_charged, false)) return;
+  const std::size_t bytes = std::exchange(write.charged_bytes, 0);
+  if (bytes == 0) return;
   writes_.fetch_sub(1, std::memory_order_relaxed);
-  bytes_.fetch_sub(write.charged_bytes, std::memory_order_relaxed);
+  bytes_.fetch_sub(bytes, std::memory_order_relaxed);
 }
 
 Cache::Core::WriteQueue::Writes Cache::Core::WriteQueue::take() {

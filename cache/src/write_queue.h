@@ -49,8 +49,7 @@ struct Cache::Core::Write {
   static constexpr std::size_t kMessageArgument = 2;
   // Of keys and arguments, without what the protocol adds.
   [[nodiscard]] std::size_t bytes() const noexcept;
-  std::size_t charged_bytes = 0;  // WriteQueue's.
-  bool is_charged = false;
+  std::size_t charged_bytes = 0;  // WriteQueue's; 0: it is not charged.
 };
 
 class Cache::Core::WriteQueue {

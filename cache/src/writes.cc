@@ -246,7 +246,7 @@ void Cache::Core::clear(const WriteOptions& options, WriteCallback callback) {
   }
   if (is_local()) {
     const std::uint64_t version = 1 + local_versions_.fetch_add(1);
-    drop_l1();
+    empty_l1();
     counters_.writes_acknowledged.fetch_add(1, std::memory_order_relaxed);
     return callback(Written{.version = version});
   }

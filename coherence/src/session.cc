@@ -418,7 +418,10 @@ void Session::drop_all(std::string reason, Actions& actions) {
   actions.push_back({.kind = Action::Kind::kDropAll, .reason = std::move(reason)});
 }
 
-void Session::note_fill(std::string_view key, Version version) { ahead_.add(key, version); }
+void Session::note_fill(std::string_view key, Version version) {
+  if (options_.observes_foreign_writers) return;  // Each of its epochs begins with nothing.
+  ahead_.add(key, version);
+}
 
 // --- changes
 

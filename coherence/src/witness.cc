@@ -116,7 +116,7 @@ void Witness::candidate_silent(std::string_view address, TimePoint now) {
 }
 
 void Witness::sentinels_said(const SentinelRound& round, TimePoint asked_at) {
-  const bool is_our_masters_list = round.is_calm && round.has_majority();
+  const bool is_our_masters_list = round.is_calm_majority();
   for (auto& [address, candidate] : candidates_) {
     candidate.down_count = 0;
     if (is_our_masters_list) candidate.is_listed_by_sentinels = false;
@@ -150,16 +150,14 @@ bool Witness::has_left(const Candidate& candidate) const {
 // of it: else they may have learned of it, and promoted it, since.
 void Witness::forget_gone(TimePoint now) {
   if (!has_masters_list_) return;
-  const bool sentinels_decide =
-      has_sentinels_ && round_ && round_->is_calm && round_->has_majority();
   for (auto entry = candidates_.begin(); entry != candidates_.end();) {
     Candidate& candidate = entry->second;
     bool is_gone = false;
     if (candidate.is_listed || !has_left(candidate)) {
       candidate.gone_since.reset();
     } else if (has_sentinels_) {
-      is_gone = sentinels_decide && !candidate.is_listed_by_sentinels && candidate.unlisted_since &&
-                round_at_ >= *candidate.unlisted_since;
+      is_gone = sentinels_are_calm() && !candidate.is_listed_by_sentinels &&
+                candidate.unlisted_since && round_at_ >= *candidate.unlisted_since;
     } else {
       if (!candidate.gone_since) candidate.gone_since = now;
       is_gone = now - *candidate.gone_since >= kForgetAfter;
@@ -203,10 +201,9 @@ Witness::Proof Witness::proof(WitnessMode mode_min) const {
   if (!has_masters_list_) {
     return {{}, WitnessMode::kNone, "the master has not been asked for its replicas yet"};
   }
-  const bool sentinels_are_calm = round_ && round_->is_calm && round_->has_majority();
   for (const auto& [address, candidate] : candidates_) {
     if (candidate.answer != Answer::kDeposesUs) continue;
-    if (sentinels_are_calm && sentinels_vouch_for(candidate) && is_seen_down(candidate)) continue;
+    if (sentinels_are_calm() && sentinels_vouch_for(candidate) && is_seen_down(candidate)) continue;
     return {.why_not = "a replica of this master has become a master: " + address,
             .is_deposed = true};
   }
@@ -245,9 +242,8 @@ std::string Witness::why_not_replicas() const {
 // The candidates that have just answered, and, for the others, the Sentinels; or, where there are
 // none, nobody.
 Witness::Proof Witness::proof_of_others(WitnessMode mode_min) const {
-  const bool sentinels_are_calm = round_ && round_->is_calm && round_->has_majority();
   bool all_vouched_for =
-      sentinels_are_calm && (!is_overfull() || round_->answered == round_->known);
+      sentinels_are_calm() && (!is_overfull() || round_->answered == round_->known);
   bool bad_answers = false;
   TimePoint good_at = TimePoint::max();
   for (const auto& [address, candidate] : candidates_) {
@@ -256,7 +252,7 @@ Witness::Proof Witness::proof_of_others(WitnessMode mode_min) const {
       continue;
     }
     if (candidate.is_on_time()) bad_answers = true;
-    if (!sentinels_are_calm || !sentinels_vouch_for(candidate)) all_vouched_for = false;
+    if (!sentinels_are_calm() || !sentinels_vouch_for(candidate)) all_vouched_for = false;
   }
   if (has_sentinels_) {
     if (all_vouched_for) return {std::min(good_at, round_at_), WitnessMode::kSentinels, {}};

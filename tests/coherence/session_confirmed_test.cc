@@ -18,15 +18,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Leased, and confirmed at the message 10 of the key "k" that the history holds.
-Driver at_ten() {
-  Driver driver;
-  driver.connect_and_lease();
-  driver.write(change_of({"k"}, 10));
-  driver.confirm();
-  return driver;
-}
-
 // Where the next epoch would begin; unknown: cold.
 Version confirmed(Driver& driver) {
   driver.reconnect();

@@ -344,4 +344,13 @@ class Driver {
   std::uint64_t last_token_ = 0;
 };
 
+// Leased, and confirmed by the master at the message 10 of the key "k", which the history holds.
+inline Driver at_ten() {
+  Driver driver;
+  driver.connect_and_lease();
+  driver.write(change_of({"k"}, 10));
+  driver.confirm();
+  return driver;
+}
+
 }  // namespace tiercel::coherence

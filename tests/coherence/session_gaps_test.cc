@@ -14,15 +14,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Leased, and confirmed at the message 10 of the key "k" that the history holds.
-Driver at_ten() {
-  Driver driver;
-  driver.connect_and_lease();
-  driver.write(change_of({"k"}, 10));
-  driver.confirm();
-  return driver;
-}
-
 // Our master M of branch X is turned into a replica of a server whose branch Y left X before
 // message 10 (REPLICAOF closes no connection), and has caught up before it is asked the next time.
 // There "k" still has version 5, which is read and goes into L1. Then Z is promoted from X, with

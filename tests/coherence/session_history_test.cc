@@ -15,15 +15,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Leased, and at the message 10 of the key "k" that the history holds, confirmed by the master.
-Driver at_ten() {
-  Driver driver;
-  driver.connect_and_lease();
-  driver.write(change_of({"k"}, 10));
-  driver.confirm();
-  return driver;
-}
-
 // `count` changes after version 10 of the keys "w11", "w12", …
 void write_unseen(Driver& driver, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) {

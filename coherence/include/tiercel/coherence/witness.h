@@ -90,6 +90,7 @@ struct SentinelRound {
   std::vector<Replica> replicas{};  // All that any of them lists.
 
   [[nodiscard]] bool has_majority() const noexcept { return 2 * answered > known; }
+  [[nodiscard]] bool is_calm_majority() const noexcept { return is_calm && has_majority(); }
 };
 
 class Witness {
@@ -162,6 +163,7 @@ class Witness {
   [[nodiscard]] Answer judge(const Candidate& candidate, const ReplicationState& said) const;
   [[nodiscard]] bool is_overfull() const { return masters_list_is_cut_ || sentinels_list_is_cut_; }
   [[nodiscard]] bool has_witness() const;
+  [[nodiscard]] bool sentinels_are_calm() const { return round_ && round_->is_calm_majority(); }
   [[nodiscard]] bool sentinels_vouch_for(const Candidate& candidate) const;
   [[nodiscard]] bool is_seen_down(const Candidate& candidate) const;
   [[nodiscard]] bool has_left(const Candidate& candidate) const;
