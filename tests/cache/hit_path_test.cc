@@ -17,7 +17,7 @@ struct Counts {
 };
 constinit thread_local Counts counts;
 
-void* allocate(std::size_t size) {
+void* allocate(std::size_t size) noexcept {
   ++counts.allocations;
   void* const memory = std::malloc(size);
   if (memory == nullptr) std::abort();
@@ -28,6 +28,9 @@ void* allocate(std::size_t size) {
 
 void* operator new(std::size_t size) { return allocate(size); }
 void* operator new[](std::size_t size) { return allocate(size); }
+// All of them: a sanitizer's own would not know by which of ours it is given back.
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return allocate(size); }
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return allocate(size); }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
