@@ -87,7 +87,12 @@ TEST_F(ClientDirect, ACallSeesWhatItsThreadHasSubmittedBefore) {
       if (i % 20 == 0) std::this_thread::sleep_for(3ms);  // Lets the first thread be alone.
     }
   }};
-  for (int i = 0; i < 2000; ++i) {
+  // On a busy machine it takes longer until a call is alone.
+  const TimePoint give_up_at = Clock::system().now() + kPatience;
+  const auto none_was_direct = [&] {
+    return client_->stats().direct_calls == 0 && Clock::system().now() < give_up_at;
+  };
+  for (int i = 0; i < 2000 || none_was_direct(); ++i) {
     for (int n = 0; i % 10 == 0 && n < 10; ++n) EXPECT_EQ(text_of({"ECHO", "warm"}), "warm");
     std::vector<Pending> writes;
     for (int n = 0; n <= i % 3; ++n) {
