@@ -128,7 +128,8 @@ TEST_F(SurveyTest, AConnectionThatDidNotAnswerInTimeIsGivenUp) {
       return false;
     }
     EXPECT_EQ(said.answered(), 1u);
-    EXPECT_EQ(sentinels_[0]->accepted_count(), accepted + 1);
+    // Its events may have got a connection meanwhile, too.
+    EXPECT_GT(sentinels_[0]->accepted_count(), accepted);
     return true;
   }));
 }
