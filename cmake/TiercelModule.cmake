@@ -12,6 +12,11 @@ target_compile_options(tiercel_flags INTERFACE
   # g++ 12 sees overlap in `"literal" + std::string` where there is none (GCC bug 105651).
   $<$<AND:$<CXX_COMPILER_ID:GNU>,$<VERSION_LESS:$<CXX_COMPILER_VERSION>,13>>:-Wno-restrict>
   $<$<BOOL:${TIERCEL_WERROR}>:-Werror>)
+if(TIERCEL_UNITY_BUILD)
+  # To g++ the sources are headers of the one that includes them all.
+  target_compile_options(tiercel_flags INTERFACE
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
+endif()
 if(TIERCEL_SANITIZE)
   # Under a sanitizer g++ loses track of what a std::variant holds.
   target_compile_options(tiercel_flags INTERFACE
@@ -33,7 +38,8 @@ function(tiercel_module name)
     PUBLIC ${arg_LINKS}
     PRIVATE $<BUILD_INTERFACE:tiercel_flags> ${arg_LINKS_PRIVATE})
   set_target_properties(tiercel_${name} PROPERTIES
-    EXPORT_NAME ${name} CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+    EXPORT_NAME ${name} CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON
+    UNITY_BUILD ${TIERCEL_UNITY_BUILD} UNITY_BUILD_BATCH_SIZE 6)
   install(TARGETS tiercel_${name} EXPORT tiercel-targets)
   install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} 
     FILES_MATCHING PATTERN "*.h" PATTERN "chaos_hooks.h" EXCLUDE)
