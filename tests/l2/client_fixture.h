@@ -244,6 +244,10 @@ class ClientTest : public ::testing::Test {
   bool observe(Predicate predicate) {
     return poll_until([&] { return predicate(observer_.seen()); }, kPatience);
   }
+  // After a kill: what is submitted before the client has seen it may count as sent.
+  bool wait_data_lost() {
+    return observe([](const Observed& seen) { return seen.data_downs > 0; });
+  }
   bool wait_data_up() {
     return observe([](const Observed& seen) { return seen.is_data_up; });
   }

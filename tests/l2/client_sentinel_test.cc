@@ -22,8 +22,9 @@ TEST_F(ClientTest, FollowsAFailover) {
   EXPECT_EQ(observer_.seen().data_server.endpoint.port, setup->server(0).port());
 
   setup->server(0).kill();
+  ASSERT_TRUE(wait_data_lost());
   // Waits through the failover.
-  const auto resumed = call(Retry::kSafe, {"SET", "k", "after"}, 120s);
+  const auto resumed = call(Retry::kIfNotSent, {"SET", "k", "after"}, 120s);
   ASSERT_TRUE(resumed) << resumed.error().to_string();
   ASSERT_FALSE(resumed->is_error()) << resumed->text;
   ASSERT_TRUE(wait_stream_up());
@@ -236,7 +237,8 @@ TEST_F(ClientTest, LearnsTheOthersFromOneSentinelAndFollowsWithoutIt) {
   ASSERT_TRUE(poll_until(all_subscribed));
   setup->sentinel(0).kill();
   setup->server(0).kill();
-  const auto resumed = call(Retry::kSafe, {"SET", "k", "after"}, 120s);
+  ASSERT_TRUE(wait_data_lost());
+  const auto resumed = call(Retry::kIfNotSent, {"SET", "k", "after"}, 120s);
   ASSERT_TRUE(resumed) << resumed.error().to_string();
   EXPECT_EQ(client_->sentinels().size(), 3u);
 }
@@ -251,7 +253,8 @@ TEST_F(ClientTest, FollowsTheElectionAheadOfTheAnnouncement) {
                        [](const SentinelStatus& status) { return status.is_subscribed; });
   }));
   setup->server(0).kill();
-  ASSERT_TRUE(call(Retry::kSafe, {"SET", "k", "w"}, 120s));
+  ASSERT_TRUE(wait_data_lost());
+  ASSERT_TRUE(call(Retry::kIfNotSent, {"SET", "k", "w"}, 120s));
   EXPECT_NE(log().find("promotes 127.0.0.1:"), std::string::npos) << log();
   const int master = setup->wait_for_new_master(0);
   ASSERT_GT(master, 0);

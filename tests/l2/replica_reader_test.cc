@@ -236,7 +236,8 @@ TEST_F(ReplicaReaderTest, FollowsAFailover) {
   ASSERT_TRUE(call(Retry::kIfNotSent, {"SET", "k", "v"}));
   ASSERT_TRUE(wait_ready(2));
   setup->server(0).kill();
-  ASSERT_TRUE(call(Retry::kSafe, {"SET", "k", "w"}, 120s));
+  ASSERT_TRUE(wait_data_lost());
+  ASSERT_TRUE(call(Retry::kIfNotSent, {"SET", "k", "w"}, 120s));
   const int promoted = setup->wait_for_new_master(0);
   ASSERT_GT(promoted, 0);
   const auto& survivor = setup->server(promoted == 1 ? 2 : 1);
