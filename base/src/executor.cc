@@ -9,11 +9,13 @@
 
 #include "tiercel/base/mutex.h"
 
-// Invariants: `idle` counts threads that wait on `wake`, `busy` those that run a task; every queued
-// task has an idle thread that was notified, a busy thread that will look at the queue again, or a
-// thread just started for it. queue + busy <= threads_max + queue_max: a task for which a thread is
-// free or can be started does not count as waiting, so a burst is refused or not by its size alone
-// and never by how fast the threads come round to it.
+// Invariants: `idle` counts threads that wait on `wake`, `busy` those that run a task. While tasks
+// wait, a thread is on its way to the queue (`summoned`), or all that there may be are busy, and
+// look at the queue again. A thread that takes a task summons the next one where tasks are left:
+// one after the other, so that a burst of short tasks is run by those that are awake already, and a
+// burst of long ones still gets all the threads. queue + busy <= threads_max + queue_max: a task
+// for which a thread is free or can be started does not count as waiting, so a burst is refused or
+// not by its size alone and never by how fast the threads come round to it.
 
 namespace tiercel {
 
@@ -27,22 +29,47 @@ struct ThreadPool::State {
   std::vector<std::thread> threads TIERCEL_GUARDED_BY(mutex);
   std::size_t idle TIERCEL_GUARDED_BY(mutex) = 0;
   std::size_t busy TIERCEL_GUARDED_BY(mutex) = 0;
+  bool summoned TIERCEL_GUARDED_BY(mutex) = false;
   bool closing TIERCEL_GUARDED_BY(mutex) = false;
 
+  // A thread, if there is one to be had, for what waits. Errors: kOverloaded, where the system
+  // refuses to start the first one.
+  Result<void> summon() TIERCEL_REQUIRES(mutex) {
+    if (summoned || queue.empty()) return {};
+    if (idle > 0) {
+      summoned = true;
+      wake.notify_one();
+    } else if (threads.size() < options.threads_max) {
+      try {
+        threads.emplace_back([this] { run(); });
+        summoned = true;
+      } catch (const std::system_error& error) {
+        // The threads that run will come to the task; without any, nobody ever would.
+        if (threads.empty()) {
+          return overloaded(std::string{"the system refused to start a thread: "} + error.what());
+        }
+      }
+    }
+    return {};
+  }
+
   void run() {
-    for (;;) {
+    for (bool has_come = true;; has_come = false) {
       UniqueFunction<void()> task;
       {
         MutexLock lock{mutex};
+        if (has_come) summoned = false;
         while (queue.empty()) {
           if (closing) return;
           ++idle;
           wake.wait(mutex);
           --idle;
+          summoned = false;
         }
         task = std::move(queue.front());
         queue.pop_front();
         ++busy;
+        (void)summon();  // There is a thread: this one.
       }
       task();
       task = nullptr;  // What it owns goes before the thread counts as free, and under no lock.
@@ -66,15 +93,19 @@ Result<std::unique_ptr<ThreadPool>> ThreadPool::create(ThreadPoolOptions options
 
 ThreadPool::ThreadPool(ThreadPoolOptions options) : state_(std::make_unique<State>(options)) {}
 
+// A thread may start others until the queue is empty.
 ThreadPool::~ThreadPool() {
-  std::vector<std::thread> threads;
-  {
-    MutexLock lock{state_->mutex};
-    state_->closing = true;
-    threads.swap(state_->threads);
-    state_->wake.notify_all();
+  for (std::size_t joined = 0;; ++joined) {
+    std::thread ending;
+    {
+      MutexLock lock{state_->mutex};
+      state_->closing = true;
+      state_->wake.notify_all();
+      if (joined == state_->threads.size()) return;
+      ending = std::move(state_->threads[joined]);
+    }
+    ending.join();
   }
-  for (auto& thread : threads) thread.join();
 }
 
 Result<void> ThreadPool::post(UniqueFunction<void()> task) {
@@ -86,25 +117,12 @@ Result<void> ThreadPool::post(UniqueFunction<void()> task) {
                       ") tasks already wait for a thread");
   }
   state_->queue.push_back(std::move(task));
-  if (state_->idle >= state_->queue.size()) {
-    state_->wake.notify_one();
-    return {};
+  auto comes = state_->summon();
+  if (!comes) {
+    task = std::move(state_->queue.back());
+    state_->queue.pop_back();
   }
-  if (state_->threads.size() < options.threads_max) {
-    try {
-      state_->threads.emplace_back([state = state_.get()] { state->run(); });
-      return {};
-    } catch (const std::system_error& error) {
-      // The threads that run will come to the task; without any, nobody ever would.
-      if (state_->threads.empty()) {
-        task = std::move(state_->queue.back());
-        state_->queue.pop_back();
-        return overloaded(std::string{"the system refused to start a thread: "} + error.what());
-      }
-    }
-  }
-  state_->wake.notify_one();
-  return {};
+  return comes;
 }
 
 }  // namespace tiercel

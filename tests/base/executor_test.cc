@@ -166,6 +166,17 @@ TEST(ThreadPool, GrowsToItsBoundUnderLoadAndNoFurther) {
   EXPECT_EQ(gate.arrived(), 3);
 }
 
+// Each thread that takes a task wakes the next one.
+TEST(ThreadPool, ABurstOfTasksThatBlockGetsAllThreadsThatAreIdle) {
+  const auto pool = make_pool(6, 10);
+  for (int round = 0; round < 20; ++round) {
+    const auto gate = std::make_shared<Gate>();  // The last task may still be leaving it.
+    const OpensAtEnd opens{*gate};
+    for (int i = 0; i < 6; ++i) ASSERT_TRUE(pool->post([gate] { gate->pass(); }));
+    ASSERT_TRUE(gate->wait_until_arrived(6)) << "round " << round;
+  }
+}
+
 TEST(ThreadPool, TasksMayPostTasks) {
   std::atomic<int> ran{0};
   Gate gate;
