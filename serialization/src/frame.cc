@@ -125,4 +125,13 @@ void QuietKj::onFatalException(kj::Exception&& exception) { throw std::move(exce
 void QuietKj::logMessage(kj::LogSeverity, const char*, int, int, kj::String&&) {}
 QuietKj::StackTraceMode QuietKj::stackTraceMode() { return StackTraceMode::NONE; }
 
+std::string describe(const kj::Exception& exception) {
+  // "expected a == b [1 == 2]; Message contained …"
+  const kj::StringPtr whole = exception.getDescription();
+  const std::string_view text{whole.begin(), whole.size()};
+  constexpr std::string_view kSeparator = "; ";
+  const std::size_t at = text.rfind(kSeparator);
+  return std::string{at == std::string_view::npos ? text : text.substr(at + kSeparator.size())};
+}
+
 }  // namespace tiercel::serialization

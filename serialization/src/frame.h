@@ -112,6 +112,10 @@ class QuietKj final : public kj::ExceptionCallback {
   StackTraceMode stackTraceMode() override;
 };
 
+// What kj says of a fault, without the condition that failed: it quotes values, which may be bytes
+// of a payload.
+[[nodiscard]] std::string describe(const kj::Exception& exception);
+
 // Runs `body`, which returns a Result<T>, and lets nothing out that is thrown. A kj::Exception
 // becomes on_fault("<what>: <description>"): corrupt when reading, internal when writing.
 template <typename T, typename Body>
@@ -121,7 +125,7 @@ TIERCEL_REAL_STACK Result<T> guarded(const char* what, Error (*on_fault)(std::st
     const QuietKj quiet;
     return body();
   } catch (const kj::Exception& exception) {
-    return on_fault(std::string{what} + ": " + exception.getDescription().cStr());
+    return on_fault(std::string{what} + ": " + describe(exception));
   } catch (const std::bad_alloc&) {
     return overloaded("out of memory");
   } catch (...) {
