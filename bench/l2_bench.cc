@@ -6,24 +6,19 @@
 // bench.
 
 #include <fmt/core.h>
-#include <sys/utsname.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <fstream>
 #include <functional>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <random>
 #include <regex>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -32,6 +27,7 @@
 #include "l2_ours.h"
 #include "l2_server.h"
 #include "l2_table.h"
+#include "l2_tasks.h"
 #include "l2_work.h"
 
 namespace tiercel::bench {
@@ -53,9 +49,6 @@ constexpr std::size_t kBlockingThreads = 512;
 constexpr std::size_t kGetsInTurn = 100;
 constexpr std::size_t kMgetsInTurn = 10;
 
-constexpr std::uint64_t kFirstRequests = 200'000;  // Of redis-benchmark, to learn its rate.
-constexpr std::uint64_t kFirstLargeRequests = 10'000;
-
 constexpr const char* kAbout =
     "Measures the L2 client beside redis-benchmark and hiredis, in rounds in which all take "
     "turns,\n"
@@ -72,12 +65,6 @@ struct Settings {
   std::string json;
 };
 
-// What is measured in one go: one row, or two that take turns.
-struct Task {
-  std::vector<Row> rows;
-  std::function<Result<std::vector<Measurement>>(Duration)> run;
-};
-
 // All that takes part, ready to start.
 struct Arena {
   DataSet small = make_data_set(0, kKeys, kHotKeys, kSmallBytes);
@@ -88,7 +75,6 @@ struct Arena {
   std::optional<BenchServer> tls_server;
   std::unique_ptr<Ours> ours_tls;
   std::optional<HiredisConnection> hiredis;
-  std::map<std::string, double> yardstick_rates;  // Requests a second, by command line.
 
   Result<void> open() {
     server.emplace(BenchServer::Wire::kPlain);
@@ -113,34 +99,6 @@ struct Arena {
   }
 };
 
-// redis-benchmark takes a number of requests, not a time: as many as it made last time.
-Result<Measurement> run_yardstick(Arena& arena, BenchServer& server, const Yardstick& yardstick,
-                                  Duration duration) {
-  const std::string line = yardstick.command_line() + " " + std::to_string(server.port());
-  auto& rate = arena.yardstick_rates[line];
-  if (rate == 0) {
-    const bool is_large = yardstick.data->value_bytes > kSmallBytes;
-    auto first = server.run(yardstick, is_large ? kFirstLargeRequests : kFirstRequests);
-    if (!first) return first;
-    rate = first->operations_per_second();
-  }
-  const double requests = rate * std::chrono::duration<double>(duration).count();
-  auto measured = server.run(yardstick, static_cast<std::uint64_t>(std::ceil(requests)));
-  if (measured) rate = measured->operations_per_second();
-  return measured;
-}
-
-using One = std::function<Result<Measurement>(Duration)>;
-
-Task single(Row row, One run) {
-  return {{std::move(row)},
-          [run = std::move(run)](Duration duration) -> Result<std::vector<Measurement>> {
-            auto measured = run(duration);
-            if (!measured) return std::move(measured).error();
-            return std::vector<Measurement>{*measured};
-          }};
-}
-
 void add_pipelined_tasks(std::vector<Task>& tasks, Arena& arena) {
   const Yardstick yardstick{&arena.small, 8, 64};
   const std::string reference = "redis_benchmark";
@@ -148,9 +106,8 @@ void add_pipelined_tasks(std::vector<Task>& tasks, Arena& arena) {
     if (row.name != reference) row.yardstick = reference;
     tasks.push_back(single(std::move(row), std::move(run)));
   };
-  add({reference, yardstick.command_line()}, [&arena, yardstick](Duration time) {
-    return run_yardstick(arena, *arena.server, yardstick, time);
-  });
+  add({reference, yardstick.command_line()},
+      [&arena, yardstick](Duration time) { return arena.server->run_for(yardstick, time); });
   add({.name = "get512_1thread",
        .about = "one thread outside the loop: two Pipelines of 256 in flight",
        .figure = "l2_get512_1outside_vs_redis_benchmark"},
@@ -205,7 +162,7 @@ void add_large_tasks(std::vector<Task>& tasks, Arena& arena) {
   const Yardstick yardstick{&arena.large, 8, kLargeInFlight / 8};
   const std::string reference = "redis_benchmark_16k";
   tasks.push_back(single({reference, yardstick.command_line()}, [&arena, yardstick](Duration time) {
-    return run_yardstick(arena, *arena.server, yardstick, time);
+    return arena.server->run_for(yardstick, time);
   }));
   tasks.push_back(single({.name = "get64_16k_1thread",
                           .about = "values of 16 KiB; as get512_1thread, up to 64",
@@ -226,10 +183,9 @@ void add_large_tasks(std::vector<Task>& tasks, Arena& arena) {
 void add_tls_tasks(std::vector<Task>& tasks, Arena& arena) {
   const Yardstick yardstick{&arena.small, 8, 64};
   const std::string reference = "redis_benchmark_tls";
-  tasks.push_back(
-      single({reference, yardstick.command_line() + " --tls"}, [&arena, yardstick](Duration time) {
-        return run_yardstick(arena, *arena.tls_server, yardstick, time);
-      }));
+  tasks.push_back(single(
+      {reference, yardstick.command_line() + " --tls"},
+      [&arena, yardstick](Duration time) { return arena.tls_server->run_for(yardstick, time); }));
   tasks.push_back(single({.name = "get512_1thread_tls",
                           .about = "as get512_1thread, over TLS",
                           .yardstick = reference},
@@ -289,66 +245,9 @@ std::vector<Task> all_tasks(Arena& arena) {
   return tasks;
 }
 
-// Those with a row that the filter names, and those that their ratios are over.
-std::vector<Task> wanted(std::vector<Task> tasks, const std::regex& filter) {
-  std::vector<std::string> names;
-  for (const Task& task : tasks) {
-    for (const Row& row : task.rows) {
-      if (!std::regex_search(row.name, filter)) continue;
-      names.push_back(row.name);
-      names.push_back(row.yardstick);
-    }
-  }
-  std::erase_if(tasks, [&names](const Task& task) {
-    return std::ranges::none_of(task.rows, [&names](const Row& row) {
-      return std::ranges::find(names, row.name) != names.end();
-    });
-  });
-  return tasks;
-}
-
-nlohmann::json describe_machine(BenchServer& server) {
-  std::string cpu = "unknown";
-  std::ifstream lines{"/proc/cpuinfo"};
-  for (std::string line; std::getline(lines, line);) {
-    const std::size_t colon = line.find(": ");
-    if (!line.starts_with("model name") || colon == std::string::npos) continue;
-    cpu = line.substr(colon + 2);
-    break;
-  }
-  utsname system{};
-  (void)::uname(&system);
-  return {{"cpu", cpu},
-          {"cores", std::thread::hardware_concurrency()},
-          {"kernel", std::string{system.sysname} + " " + system.release},
-          {"redis", server.version()}};
-}
-
 int fail(const std::string& why) {
   fmt::print(stderr, "l2_bench: {}\n", why);
   return 1;
-}
-
-Result<void> measure(std::vector<Task>& tasks, const Settings& settings, Rounds& rounds) {
-  const auto time =
-      std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.seconds));
-  std::mt19937_64 random{1};
-  for (std::uint32_t round = 1; round <= settings.rounds; ++round) {
-    fmt::print(stderr, "round {} of {}\n", round, settings.rounds);
-    rounds.begin_round();
-    std::ranges::shuffle(tasks, random);
-    for (const Task& task : tasks) {
-      const auto measured = task.run(time);
-      if (!measured) {
-        const Error& error = measured.error();
-        return Error{error.code, task.rows[0].name + ": " + error.message, error.endpoint};
-      }
-      for (std::size_t i = 0; i < task.rows.size(); ++i) {
-        rounds.add(task.rows[i].name, (*measured)[i]);
-      }
-    }
-  }
-  return {};
 }
 
 int run(const Settings& settings, const std::regex& filter) {
@@ -368,7 +267,9 @@ int run(const Settings& settings, const std::regex& filter) {
   if (auto opened = arena.open(); !opened) return fail(opened.error().to_string());
 
   Rounds rounds{std::move(rows)};
-  if (auto measured = measure(tasks, settings, rounds); !measured) {
+  const auto turn =
+      std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.seconds));
+  if (auto measured = measure(tasks, settings.rounds, turn, rounds); !measured) {
     return fail(measured.error().to_string());
   }
   for (auto* server : {&*arena.server, &*arena.tls_server}) {
@@ -376,9 +277,7 @@ int run(const Settings& settings, const std::regex& filter) {
   }
 
   const auto machine = describe_machine(*arena.server);
-  fmt::print("{}, {} cores, {}, Redis {}\n\n", machine["cpu"].get<std::string>(),
-             machine["cores"].get<unsigned>(), machine["kernel"].get<std::string>(),
-             machine["redis"].get<std::string>());
+  print_machine(machine);
   rounds.print_table();
   fmt::print("\n");
   std::fflush(stdout);
@@ -390,15 +289,6 @@ int run(const Settings& settings, const std::regex& filter) {
   out << nlohmann::json{{"machine", machine}, {"rounds", rounds.to_json()}}.dump(1) << '\n';
   out.close();
   return out ? 0 : fail(settings.json + " cannot be written");
-}
-
-std::string check_regex(const std::string& text) {
-  try {
-    std::regex{text};
-    return {};
-  } catch (const std::regex_error&) {
-    return "'" + text + "' is not a regular expression";
-  }
 }
 
 // Before minutes of work, not after them. Leaves what is in the file as it is.

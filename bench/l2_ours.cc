@@ -6,24 +6,18 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <coroutine>
 #include <deque>
-#include <exception>
 #include <limits>
 #include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "tiercel/base/mutex.h"
+#include "in_flight.h"
 #include "tiercel/l2/options.h"
 
 namespace tiercel::bench {
 namespace {
-
-constexpr Duration kPatience = std::chrono::seconds{30};
-
-TimePoint deadline_after(Duration duration) { return Clock::system().now() + duration + kPatience; }
 
 std::string text_of(const Result<l2::Reply>& reply) {
   return reply ? "reply '" + reply->text + "'" : reply.error().to_string();
@@ -31,59 +25,6 @@ std::string text_of(const Result<l2::Reply>& reply) {
 std::string text_of(const Result<l2::ReplyView>& reply) {
   return reply ? text_of(reply->to_reply()) : reply.error().to_string();
 }
-
-// A coroutine that nobody waits for: it runs until its first co_await at once, then on the thread
-// that resumes it, and frees itself at its end.
-struct Detached {
-  struct promise_type {
-    Detached get_return_object() noexcept { return {}; }
-    std::suspend_never initial_suspend() noexcept { return {}; }
-    std::suspend_never final_suspend() noexcept { return {}; }
-    void return_void() noexcept {}
-    void unhandled_exception() noexcept { std::terminate(); }
-  };
-};
-
-// Waits until so many have said that they are done.
-class Countdown {
- public:
-  explicit Countdown(std::size_t count) : left_(count) {}
-
-  void done() TIERCEL_EXCLUDES(mutex_) {
-    MutexLock lock{mutex_};
-    if (--left_ == 0) none_left_.notify_one();
-  }
-  void wait() TIERCEL_EXCLUDES(mutex_) {
-    MutexLock lock{mutex_};
-    while (left_ > 0) none_left_.wait(mutex_);
-  }
-
- private:
-  Mutex mutex_;
-  CondVar none_left_;
-  std::size_t left_ TIERCEL_GUARDED_BY(mutex_);
-};
-
-// What the chains of a measurement have in common: callbacks or coroutines.
-struct Chains {
-  explicit Chains(std::size_t count, Duration duration)
-      : deadline(deadline_after(duration)), running(count) {}
-
-  // Lets them run for a while. Returns when all have come to their end.
-  void run(Duration duration) {
-    std::this_thread::sleep_for(duration);
-    stop.store(true, std::memory_order_relaxed);
-    running.wait();
-  }
-  [[nodiscard]] bool must_stop() const noexcept {
-    return stop.load(std::memory_order_relaxed) || mistake.was_made();
-  }
-
-  const TimePoint deadline;
-  std::atomic<bool> stop{false};
-  Mistake mistake;
-  Countdown running;
-};
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <chrono>
+#include <cmath>
 #include <sstream>
 #include <string_view>
 #include <utility>
@@ -16,6 +17,9 @@ namespace {
 // Without -r redis-benchmark leaves the placeholder in the key as it is. -r would cost it time.
 constexpr const char* kYardstickKey = "key:__rand_int__";
 constexpr Duration kYardstickLimit = std::chrono::minutes{2};
+constexpr std::uint64_t kFirstRequests = 200'000;  // To learn its rate.
+constexpr std::uint64_t kFirstLargeRequests = 10'000;
+constexpr std::size_t kLargeBytes = 1024;
 
 std::vector<std::string> yardstick_arguments(const Yardstick& yardstick) {
   std::vector<std::string> words{"-P", std::to_string(yardstick.pipeline),
@@ -133,6 +137,21 @@ Result<Measurement> BenchServer::run(const Yardstick& yardstick, std::uint64_t r
                      .elapsed = std::chrono::duration_cast<Duration>(elapsed),
                      .cpu = std::nullopt,
                      .latency = std::nullopt};
+}
+
+// It takes a number of requests, not a time.
+Result<Measurement> BenchServer::run_for(const Yardstick& yardstick, Duration duration) {
+  double& rate = yardstick_rates_[yardstick.command_line()];
+  if (rate == 0) {
+    const bool is_large = yardstick.data->value_bytes > kLargeBytes;
+    auto first = run(yardstick, is_large ? kFirstLargeRequests : kFirstRequests);
+    if (!first) return first;
+    rate = first->operations_per_second();
+  }
+  const double requests = rate * std::chrono::duration<double>(duration).count();
+  auto measured = run(yardstick, static_cast<std::uint64_t>(std::ceil(requests)));
+  if (measured) rate = measured->operations_per_second();
+  return measured;
 }
 
 Result<void> BenchServer::check_that_all_hit() {

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -31,6 +32,7 @@ class BenchServer {
   explicit BenchServer(Wire wire);
 
   [[nodiscard]] std::uint16_t port() const noexcept { return server_->port(); }
+  [[nodiscard]] std::string url() const { return server_->url(); }  // Of a plain one.
   [[nodiscard]] std::string url(const DataSet& data) const;
   [[nodiscard]] std::string version();
 
@@ -41,6 +43,9 @@ class BenchServer {
   // `requests` GETs. Errors: kInternal when it failed, or when one of its requests did not hit.
   Result<Measurement> run(const Yardstick& yardstick, std::uint64_t requests);
 
+  // The same for about so long: as many requests as it made last time.
+  Result<Measurement> run_for(const Yardstick& yardstick, Duration duration);
+
   // Errors: kInternal when any read of any contestant has missed.
   Result<void> check_that_all_hit();
 
@@ -50,6 +55,7 @@ class BenchServer {
 
   std::unique_ptr<tiercel::testing::TestAuthority> authority_;  // Null: plain.
   std::unique_ptr<tiercel::testing::RedisServer> server_;
+  std::map<std::string, double> yardstick_rates_;  // Requests a second, by command line.
 };
 
 }  // namespace tiercel::bench

@@ -1,8 +1,8 @@
-# tiercel_module(NAME SOURCES … [LINKS …] [LINKS_PRIVATE …])
+# tiercel_module(NAME SOURCES … [LINKS …] [LINKS_PRIVATE …] [EXPORT …])
 #
 # A module is a static library tiercel_NAME (alias tiercel::NAME) whose public headers stand in
 # NAME/include/tiercel/NAME and whose private ones in NAME/src, out of reach of other modules. LINKS are
-# seen by those who link the module, LINKS_PRIVATE are not.
+# seen by those who link the module, LINKS_PRIVATE are not. EXPORT is the set that it is installed with.
 
 add_library(tiercel_flags INTERFACE)
 target_compile_features(tiercel_flags INTERFACE cxx_std_20)
@@ -13,6 +13,7 @@ target_compile_options(tiercel_flags INTERFACE
   $<$<AND:$<CXX_COMPILER_ID:GNU>,$<VERSION_LESS:$<CXX_COMPILER_VERSION>,13>>:-Wno-restrict>
   $<$<BOOL:${TIERCEL_WERROR}>:-Werror>)
 if(TIERCEL_UNITY_BUILD)
+  set(CMAKE_UNITY_BUILD_BATCH_SIZE 6)
   # To g++ the sources are headers of the one that includes them all.
   target_compile_options(tiercel_flags INTERFACE
     $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
@@ -26,7 +27,10 @@ if(TIERCEL_SANITIZE)
 endif()
 
 function(tiercel_module name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LINKS;LINKS_PRIVATE")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "EXPORT" "SOURCES;LINKS;LINKS_PRIVATE")
+  if(NOT arg_EXPORT)
+    set(arg_EXPORT tiercel-targets)
+  endif()
   add_library(tiercel_${name} STATIC ${arg_SOURCES})
   add_library(tiercel::${name} ALIAS tiercel_${name})
   target_compile_features(tiercel_${name} PUBLIC cxx_std_20)
@@ -39,8 +43,8 @@ function(tiercel_module name)
     PRIVATE $<BUILD_INTERFACE:tiercel_flags> ${arg_LINKS_PRIVATE})
   set_target_properties(tiercel_${name} PROPERTIES
     EXPORT_NAME ${name} CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON
-    UNITY_BUILD ${TIERCEL_UNITY_BUILD} UNITY_BUILD_BATCH_SIZE 6)
-  install(TARGETS tiercel_${name} EXPORT tiercel-targets)
+    UNITY_BUILD ${TIERCEL_UNITY_BUILD})
+  install(TARGETS tiercel_${name} EXPORT ${arg_EXPORT})
   install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} 
     FILES_MATCHING PATTERN "*.h" PATTERN "chaos_hooks.h" EXCLUDE)
 endfunction()

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <limits>
 #include <string>
 #include <utility>
 
@@ -24,10 +23,6 @@ constexpr Duration kTickMin = 4ms;  // Δ/5 for the shortest Δ.
 constexpr Duration kTickMax = 1s;
 constexpr Duration kLogEvery = 1s;
 constexpr std::size_t kKeyBytesLogged = 64;
-
-std::uint64_t draw_below(std::size_t one_in) {
-  return std::numeric_limits<std::uint64_t>::max() / one_in;
-}
 
 std::string key_text(std::string_view key) {
   std::array<char, 16> hash{};
@@ -47,7 +42,7 @@ Auditor::Auditor(AuditorOptions options, const Clock& clock, l2::EventLoop& loop
                  l2::Client& client, const LinkDriver& links, const coherence::Names& names,
                  LogSink log)
     : options_(options),
-      draw_below_(draw_below(options.one_in)),
+      draw_below_(tiercel::draw_below(options.one_in)),
       tick_every_(std::clamp(options.lease / 5, kTickMin, kTickMax)),
       clock_(clock),
       loop_(loop),
@@ -64,7 +59,7 @@ void Auditor::take(const l1::Handle& entry, std::string_view payload, TimePoint 
                    TimePoint at) noexcept {
   if (at >= proven_at + options_.lease) return;  // Answered without the lease, as it was asked to.
   const std::string_view key = entry.key();
-  if (key.size() > AuditSample::kKeyBytesMax) {
+  if (key.size() > NotedKey::kBytesMax) {
     skipped_.fetch_add(1, std::memory_order_relaxed);
     return;
   }
@@ -74,11 +69,12 @@ void Auditor::take(const l1::Handle& entry, std::string_view payload, TimePoint 
     sample.is_negative = (entry.flags() & kFlagNegative) != 0;
     sample.is_hashed = payload.size() <= kHashedBytesMax;
     sample.payload_hash = sample.is_hashed ? XXH3_64bits(payload.data(), payload.size()) : 0;
-    sample.key_bytes = static_cast<std::uint16_t>(key.size());
-    key.copy(sample.key_store.data(), key.size());
+    sample.noted_key.assign(key);
     sample.slots_count = 0;
     if ((entry.flags() & kFlagTagged) != 0) {
-      const TaggedEntry tagged{entry.value()};
+      std::string_view bytes = entry.value();
+      if ((entry.flags() & kFlagTimed) != 0) (void)take_times(bytes);
+      const TaggedEntry tagged{bytes};
       const auto slots = tagged.slots();
       std::copy(slots.begin(), slots.end(), sample.slots.begin());
       sample.slots_count = static_cast<std::uint8_t>(slots.size());

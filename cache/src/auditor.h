@@ -19,7 +19,8 @@
 #include <string_view>
 #include <vector>
 
-#include "audit_ring.h"
+#include "audit_sample.h"
+#include "hit_draw.h"
 #include "link_driver.h"
 #include "tiercel/base/clock.h"
 #include "tiercel/base/log.h"
@@ -54,14 +55,8 @@ class Auditor {
   // Any thread, once.
   void start();
 
-  // Any thread. Whether this hit is to be audited.
-  [[nodiscard]] bool is_due() const noexcept {
-    // A thread's own sequence of Knuth's generator: another increment, another sequence. Drawn, and
-    // not counted, since who reads its keys in turns would have the same key audited for ever.
-    constinit static thread_local std::uint64_t drawn = 0x9E37'79B9'7F4A'7C15;
-    drawn = drawn * 6364136223846793005U + (reinterpret_cast<std::uintptr_t>(&drawn) | 1);
-    return drawn < draw_below_;
-  }
+  // A hit that draws less (draw_hit) is to be audited.
+  [[nodiscard]] std::uint64_t draw_below() const noexcept { return draw_below_; }
   // Any thread. `payload` is what was answered, of the pinned entry; proven_at was loaded before it
   // was pinned, the clock (`at`) read after.
   void take(const l1::Handle& entry, std::string_view payload, TimePoint proven_at,

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "blocking_call.h"
 #include "core.h"
 
 // The skins. Each blocking call waits for the callback of the asynchronous one, each awaitable
@@ -9,28 +10,6 @@
 
 namespace tiercel {
 namespace {
-
-// Starts an asynchronous call and waits for its callback, which the core runs exactly once.
-template <typename R, typename Start>
-R wait_for(Start&& start) {
-  Mutex mutex;
-  CondVar arrived;
-  std::optional<R> result;
-  start([&](R answer) {
-    MutexLock lock{mutex};
-    result.emplace(std::move(answer));
-    arrived.notify_one();  // Under the lock: `arrived` is gone once the waiter sees the result.
-  });
-  MutexLock lock{mutex};
-  while (!result) arrived.wait(mutex);
-  return std::move(*result);
-}
-
-Error on_loop_error() {
-  return invalid_argument(
-      "a blocking call on the cache's loop thread would never return; use the callback or the "
-      "awaitable form");
-}
 
 std::vector<std::string> copied(std::span<const std::string_view> keys) {
   return {keys.begin(), keys.end()};
@@ -70,7 +49,7 @@ Result<void> Cache::wait_until_ready(std::chrono::milliseconds timeout) {
 }
 
 std::optional<Value> Cache::try_get(std::string_view key, Freshness freshness) {
-  return core_->try_get(key, freshness);
+  return core_->try_get(key, freshness, nullptr);
 }
 
 ReadResult Cache::get(std::string_view key, ReadOptions options) {
@@ -184,6 +163,15 @@ WriteResult Cache::clear(WriteOptions options) {
 
 void Cache::clear_async(WriteOptions options, UniqueFunction<void(WriteResult)> callback) {
   core_->clear(options, std::move(callback));
+}
+
+Result<void> Cache::preload(std::vector<std::string> keys, const PreloadOptions& options,
+                            PreloadCallback done) {
+  return core_->preload(std::move(keys), options, {}, std::move(done));
+}
+
+Result<void> Cache::warm_up(const PreloadOptions& options, PreloadCallback done) {
+  return core_->warm_up(options, std::move(done));
 }
 
 LeaseInfo Cache::lease() const { return core_->lease(); }

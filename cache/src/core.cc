@@ -19,6 +19,7 @@ using namespace std::chrono_literals;
 constexpr Duration kExpireWaitersEvery = 5ms;
 constexpr Duration kSweepL1Every = 50ms;
 constexpr std::size_t kSweepEntries = 4096;
+constexpr Duration kServerClockPatience = 500ms;
 
 }  // namespace
 
@@ -62,8 +63,15 @@ Result<std::shared_ptr<Cache::Core>> Cache::Core::create(CacheOptions options) {
   }
 
   core->loop_ = std::make_unique<l2::EventLoop>();
+  core->preloader_ = std::make_unique<Preloader>(
+      *core->loop_, [core = core.get()] { return core->links_vouch(); });
+  {
+    MutexLock lock{core->l2_breaker_mutex_};
+    if (given.l2_breaker) core->l2_breaker_.emplace(*given.l2_breaker);
+  }
   if (auto started = core->loop_->start(); !started) return started.error();
   if (!redis) {
+    core->open_locks(std::make_unique<LocalLockStore>(*given.clock));
     core->lease_cell_.grant(TimePoint::max());
     core->tags_.join({});
     return core;
@@ -88,8 +96,10 @@ Result<std::shared_ptr<Cache::Core>> Cache::Core::create(CacheOptions options) {
       std::make_unique<DurableWriter>(*redis, *given.clock, given.log, *core->loop_);
   core->write_queue_ =
       std::make_unique<WriteQueue>(redis->queue_commands_max, redis->queue_bytes_max);
+  core->fill_call_bytes_max_ = std::min(kFillCallBytesMax, redis->queue_bytes_max / 2);
   if (auto connected = core->connect(std::move(*redis)); !connected) return connected.error();
   if (given.audit_one_in) core->start_auditing();
+  core->start_sampling();
   return core;
 }
 
@@ -109,11 +119,25 @@ Result<void> Cache::Core::connect(l2::RedisOptions redis) {
     if (client) {
       client_ = std::move(*client);
       link_driver_->attach(*client_);
+      open_locks(
+          std::make_unique<RedisLockStore>(*client_, *durable_writer_, names_, *options_.clock));
       keep_lease_registered();
+      keep_server_clock();
     }
     opened.set_value(client ? Result<void>{} : Result<void>{client.error()});
   });
   return opened.get_future().get();
+}
+
+void Cache::Core::open_locks(std::unique_ptr<LockStore> store) {
+  locks_ =
+      std::make_shared<LockService>(LockService::Config{.clock = *options_.clock,
+                                                        .loop = *loop_,
+                                                        .store = std::move(store),
+                                                        .origin = origin_,
+                                                        .seed = seed_,
+                                                        .reply_timeout = options_.write_timeout,
+                                                        .log = options_.log});
 }
 
 void Cache::Core::start_auditing() {
@@ -128,18 +152,25 @@ void Cache::Core::start_auditing() {
 
 void Cache::Core::close() {
   if (closed_.exchange(true)) return;
-  turn_all_away();
+  // What has not been sent needs no word of the loop's, which may be held up by a callback.
   if (write_queue_) {
     for (const auto& write : write_queue_->close()) {
       write_done(write, closed("the cache was closed before the write was sent"), false);
     }
   }
+  if (locks_) locks_->close();  // Before the loaders are waited for: one may wait for a lock,
+  guards_.stop();               // or for a thread that a guard's enumeration holds.
+  turn_all_away();
+  close_fill_calls();
   // Its last replies may let loads in that waited at the gate; they see that the cache is closed.
   if (durable_writer_) durable_writer_->close();
   if (client_) client_->close();
   turn_all_away();
+  guards_.close();
   // Stopped, not destroyed: the client and the driver go before it, with this object.
   loop_->stop();
+  close_unacknowledged();
+  preloader_->close();
   own_executor_.reset();
 }
 
@@ -155,13 +186,18 @@ void Cache::Core::turn_all_away() {
   while (loads_running_ > 0) loads_changed_.wait(loads_mutex_);
 }
 
-std::optional<Value> Cache::Core::try_get(std::string_view key, Freshness freshness) {
+std::optional<Value> Cache::Core::try_get(std::string_view key, Freshness freshness,
+                                          const std::shared_ptr<FillSource>& source) {
   Peek found = peek(key, freshness);
-  if (found.kind == Peek::Kind::kHit) {
-    counters_.reads_l1.fetch_add(1, std::memory_order_relaxed);
-    return std::move(found.value);
+  const bool is_good_enough =
+      found.kind == Peek::Kind::kHit ||
+      (found.kind == Peek::Kind::kStale && source != nullptr && source->gives_stale_at_once());
+  if (!is_good_enough) return std::nullopt;
+  if (source != nullptr && (found.wants_refresh || found.kind == Peek::Kind::kStale)) {
+    wish_refresh(key, source);
   }
-  return std::nullopt;
+  counters_.reads_l1.add();
+  return std::move(found.value);
 }
 
 // The order of these steps is the contract: see coherence/lease.h. What vouches was loaded before.
@@ -184,19 +220,40 @@ Cache::Core::Peek Cache::Core::peek_by(std::string_view key, const Vouch& vouch,
     return {Peek::Kind::kRefused};
   }
   if (read_at >= handle.expires_at()) return {};
+  Peek found;
   std::string_view bytes = handle.value();
+  EntryTimes times;
+  if ((handle.flags() & kFlagTimed) != 0) times = take_times(bytes);
   if ((handle.flags() & kFlagTagged) != 0) {
     const TaggedEntry entry{bytes};
     if (tags_.is_dead(tags_generation, handle.version(), entry.slots())) return {};
     bytes = entry.payload();
+    if (read_at >= times.stale_at) [[unlikely]] {
+      found.tags.emplace();
+      for (const auto slot : entry.slots()) (void)found.tags->add(slot);
+    }
   }
-  if (auditor_ != nullptr && auditor_->is_due()) [[unlikely]] {
-    auditor_->take(handle, bytes, vouch.proven_at, read_at);
+  if (sample_below_ != 0) {
+    const std::uint64_t drawn = draw_hit();
+    if (drawn < sample_below_) [[unlikely]] {
+      take_sample(drawn, handle, bytes, vouch.proven_at, read_at);
+    }
   }
-  if ((handle.flags() & kFlagNegative) != 0) return {Peek::Kind::kAbsent};
+  found.times = times;
+  found.wants_refresh = read_at >= times.refresh_at;
+  if ((handle.flags() & kFlagNegative) != 0) {
+    found.kind = Peek::Kind::kAbsent;
+    return found;
+  }
   const Duration age_bound =
       is_local() ? Duration{0} : std::max(Duration{0}, read_at - vouch.proven_at);
-  return {Peek::Kind::kHit, Value{std::move(handle), bytes, age_bound}};
+  const bool was_stale = (handle.flags() & kFlagStale) != 0;
+  found.kind = read_at >= times.stale_at ? Peek::Kind::kStale : Peek::Kind::kHit;
+  found.expires_at = handle.expires_at();
+  found.value.emplace(std::move(handle), bytes, age_bound);
+  if (times.is_checked) found.value->set_checked();
+  if (was_stale || found.kind == Peek::Kind::kStale) found.value->set_stale();
+  return found;
 }
 
 Cache::Core::Vouch Cache::Core::vouch_for(Freshness freshness) const {
@@ -253,12 +310,15 @@ Result<void> Cache::Core::check_value(std::string_view what, std::string_view by
 
 Cache::Core::Life Cache::Core::life_of(Life own, bool negative) {
   if (own) return own;
-  const Life& policy = negative ? options_.negative_ttl : options_.ttl;
-  if (!policy) return std::nullopt;
+  return shortened(negative ? options_.negative_ttl : options_.ttl, options_.ttl_jitter);
+}
+
+Cache::Core::Life Cache::Core::shortened(Life life, double jitter) {
+  if (!life) return std::nullopt;
   Random random{seed_ + draws_.fetch_add(1, std::memory_order_relaxed)};
-  const double kept = 1.0 - options_.ttl_jitter * random.unit();
-  const auto life = static_cast<std::int64_t>(static_cast<double>(policy->count()) * kept);
-  return std::chrono::milliseconds{std::max<std::int64_t>(1, life)};
+  const double kept = 1.0 - jitter * random.unit();
+  const auto left = static_cast<std::int64_t>(static_cast<double>(life->count()) * kept);
+  return std::chrono::milliseconds{std::max<std::int64_t>(1, left)};
 }
 
 TimePoint Cache::Core::end_of(Life life, TimePoint from) {
@@ -297,6 +357,24 @@ void Cache::Core::keep_lease_registered() {
   });
 }
 
+void Cache::Core::ask_server_clock() {
+  const TimePoint sent_at = now();
+  client_->submit(l2::Command{l2::Retry::kIfNotSent, {"TIME"}}, sent_at + kServerClockPatience,
+                  [this, sent_at](const Result<l2::Reply>& reply) {
+                    if (!reply || reply->elements.size() != 2) return;
+                    const auto seconds = parse_u64(reply->elements[0].text);
+                    const auto micros = parse_u64(reply->elements[1].text);
+                    if (!seconds || !micros) return;
+                    const auto ms = static_cast<std::int64_t>(*seconds * 1000 + *micros / 1000);
+                    server_clock_.said(sent_at, std::chrono::milliseconds{ms});
+                  });
+}
+
+void Cache::Core::keep_server_clock() {
+  if (link_driver_->is_data_up()) ask_server_clock();
+  loop_->run_after(ServerClock::kAskEvery, [this] { keep_server_clock(); });
+}
+
 void Cache::Core::start_expiring() {
   if (expiring_.exchange(true)) return;  // In one order with reads_waiting.
   loop_->post([this] { expire_waiters(); });
@@ -310,7 +388,13 @@ void Cache::Core::expire_waiters() {
     const Error late = trouble ? unavailable("no answer within the deadline: " + trouble->message,
                                              trouble->endpoint)
                                : unavailable("no answer within the deadline");
-    for (auto& waiter : overdue) answer(waiter.callback, late);
+    for (auto& [flight, waiter, stale] : overdue) {
+      if (stale) {
+        answer_stale(waiter, *flight, *stale);
+      } else {
+        answer(waiter.callback, late);
+      }
+    }
   }
   // Stops while nobody waits, so that an idle cache does not wake the processor. The flag is
   // lowered before the count is looked at again, and raised after it is counted (get()): whoever
@@ -364,10 +448,10 @@ CacheStats Cache::Core::stats() const {
     stats.epochs = counts.epochs;
     stats.epochs_warm = counts.epochs_warm;
   }
-  stats.reads_l1 = value(counters_.reads_l1);
+  stats.reads_l1 = counters_.reads_l1.value();
   stats.reads_l2 = value(counters_.reads_l2);
   stats.reads_loader = value(counters_.reads_loader);
-  stats.reads_absent = value(counters_.reads_absent);
+  stats.reads_absent = counters_.reads_absent.value();
   stats.reads_failed = value(counters_.reads_failed);
   stats.reads_joined = value(counters_.reads_joined);
   stats.lease_refusals = value(counters_.lease_refusals);
@@ -375,6 +459,11 @@ CacheStats Cache::Core::stats() const {
   stats.loads = value(counters_.loads);
   stats.loads_failed = value(counters_.loads_failed);
   stats.loads_not_stored = value(counters_.loads_not_stored);
+  stats.loads_past_l2 = value(counters_.loads_past_l2);
+  {
+    MutexLock lock{l2_breaker_mutex_};
+    if (l2_breaker_) stats.l2_breaker = l2_breaker_->state(now());
+  }
   stats.fills = value(counters_.fills);
   stats.refreshed = value(counters_.refreshed);
   stats.fills_dropped = value(counters_.fills_dropped);
@@ -384,6 +473,11 @@ CacheStats Cache::Core::stats() const {
   stats.values_corrupt = value(counters_.values_corrupt);
   stats.values_foreign = value(counters_.values_foreign);
   stats.l1_drops = value(counters_.l1_drops);
+  const auto locks = locks_->counts();
+  stats.locks_held = locks.held;
+  stats.locks_waiting = locks.waiting;
+  stats.locks_granted = locks.granted;
+  stats.locks_lost = locks.lost;
   if (invalidations_) {
     const auto queue = invalidations_->counters();
     stats.invalidations_queued = queue.entries;

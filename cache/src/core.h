@@ -3,13 +3,17 @@
 // Cache::Core: the one asynchronous core behind the blocking, callback and awaitable skins.
 //
 //   core.cc        life cycle, L1 look-up, statistics, background duties
-//   reads.cc       a miss: flight, fetch from Redis, load, store-back
+//   reads.cc       a miss: flight, fetch from Redis; loads.cc: load, store-back
+//   fill_calls.cc  begin_fill and finish_fill of several keys in one call
 //   replay.cc      invalidations that could not be sent
 //   changes.cc     what messages, own and others', do to L1
 //   writes.cc      set and the invalidations; durable_writer.* those that wait for copies
+//   lock*          locks, in a class of their own (lock_service.h)
 //   write_queue.*  sets that wait at the same moment leave together
 //   link_driver.*  runs the coherence protocol on the loop thread
+//   guards.cc      Bloom guards of keyspaces: what they are told, and what they refuse
 //   auditor.*      compares some of L1's answers with the master, afterwards
+//   background.cc  preloads, hot keys, refreshes that try_get has asked for
 //
 // Threads. Reads and writes start on any thread and are moved on by replies on the loop thread and
 // by loads on the executor. What belongs to one thread is marked so. The loop's tasks hold a plain
@@ -21,6 +25,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -30,10 +35,22 @@
 
 #include "auditor.h"
 #include "durable_writer.h"
+#include "fill_batch.h"
+#include "fill_source.h"
+#include "fill_waits.h"
 #include "flights.h"
+#include "guard_table.h"
+#include "hot_keys.h"
 #include "link_driver.h"
+#include "lock_service.h"
+#include "luck.h"
+#include "outbox.h"
+#include "preloader.h"
+#include "ring.h"
+#include "server_clock.h"
 #include "tiercel/base/mutex.h"
 #include "tiercel/base/random.h"
+#include "tiercel/base/striped_counter.h"
 #include "tiercel/cache/cache.h"
 #include "tiercel/coherence/fill_table.h"
 #include "tiercel/coherence/invalidation_queue.h"
@@ -44,6 +61,7 @@
 #include "tiercel/l2/client.h"
 #include "tiercel/serialization/envelope.h"
 #include "tiercel/serialization/message.h"
+#include "words.h"
 
 namespace tiercel {
 
@@ -55,7 +73,9 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   ~Core() override;
   void close();
 
-  std::optional<Value> try_get(std::string_view key, Freshness freshness);
+  // `source`: of a keyspace's reads, or nullptr.
+  std::optional<Value> try_get(std::string_view key, Freshness freshness,
+                               const std::shared_ptr<FillSource>& source);
   void get(std::string_view key, const ReadOptions& options, ReadCallback callback);
   void get_many(std::span<const std::string_view> keys, const ReadOptions& options,
                 UniqueFunction<void(std::vector<ReadResult>)> callback);
@@ -67,17 +87,36 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   void invalidate_tag(std::string_view tag, const WriteOptions& options, WriteCallback callback);
   void clear(const WriteOptions& options, WriteCallback callback);
 
+  Result<void> preload(std::vector<std::string> keys, const PreloadOptions& options,
+                       ReadOptions reads, PreloadCallback done);
+  Result<void> warm_up(const PreloadOptions& options, PreloadCallback done);
+  // Errors: kConflict, where a keyspace of that name has had another codec.
+  Result<void> add_source(const std::shared_ptr<FillSource>& source)
+      TIERCEL_EXCLUDES(sources_mutex_);
+
   Result<void> wait_until_ready(std::chrono::milliseconds timeout);
   LeaseInfo lease() const;
   CacheStats stats() const;
 
+  [[nodiscard]] const Clock& clock() const noexcept { return *options_.clock; }
+  [[nodiscard]] LockService& locks() noexcept { return *locks_; }
+
+  // Errors: kConflict, where the keyspace has one; kInvalidArgument; kClosed.
+  Result<std::shared_ptr<KeyGuard>> open_guard(const std::string& keyspace,
+                                               BloomGuardOptions options);
+
   [[nodiscard]] bool on_loop_thread() const noexcept { return loop_->on_loop_thread(); }
 
  private:
-  // kRefused: L1 has an entry, which is not proven to be as fresh as it was asked for.
+  // kRefused: L1 has an entry, which is not proven to be as fresh as it was asked for. kStale: it
+  // has one whose life has ended (FillPolicy::stale_max).
   struct Peek {
-    enum class Kind : std::uint8_t { kMiss, kRefused, kHit, kAbsent } kind = Kind::kMiss;
+    enum class Kind : std::uint8_t { kMiss, kRefused, kHit, kAbsent, kStale } kind = Kind::kMiss;
     std::optional<Value> value{};
+    EntryTimes times{};
+    TimePoint expires_at{};
+    std::optional<serialization::TagSlots> tags{};  // Of what is stale.
+    bool wants_refresh = false;                     // A hit whose life is about to end.
 
     [[nodiscard]] bool is_answer() const noexcept {
       return kind == Kind::kHit || kind == Kind::kAbsent;
@@ -89,7 +128,9 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
 
   // What PTTL says of a key that is not there; then nothing says how long the value may live.
   static constexpr std::int64_t kTtlMissing = -2;
+  static constexpr std::int64_t kTtlNotAsked = -3;  // Ours, and not PTTL's.
   static constexpr std::uint32_t kReplicasMax = 64;
+  static constexpr std::size_t kFillCallBytesMax = std::size_t{256} * 1024;
   static constexpr std::chrono::milliseconds kReplayTimeout{5000};
   static constexpr std::chrono::milliseconds kReplayAgainAfter{100};
   // Redis forgets an instance's Δ after this; each epoch tells it anew, and so do each fence, each
@@ -115,21 +156,35 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   static Result<void> check_ttl(std::chrono::milliseconds ttl);
   Result<void> check_value(std::string_view what, std::string_view bytes) const;
   [[nodiscard]] Life life_of(Life own, bool negative);
+  [[nodiscard]] Life shortened(Life life, double jitter);
   static TimePoint end_of(Life life, TimePoint from);
   static std::string ttl_argument(Life life);  // As the scripts take it.
   // What the scripts that store answer; nothing where they did not.
   static std::optional<coherence::Version> stored_version(const Result<l2::Reply>& reply);
   Result<void> connect(l2::RedisOptions redis);
+  void open_locks(std::unique_ptr<LockStore> store);
   void start_auditing();
   void turn_all_away();
   void start_sweeping();  // L1, of what has expired. Any thread.
   void sweep_l1();        // Loop thread.
   void tell_lease();
   void keep_lease_registered();
+  void ask_server_clock();
+  void keep_server_clock();
   void start_expiring();  // Waiters that are overdue. Any thread, after reads_waiting was raised.
   void expire_waiters();  // Loop thread.
   static Error refused_by_server(const l2::Reply& reply);
   [[nodiscard]] bool links_vouch() const;  // For what has just come: may it go into L1?
+
+  // --- background.cc
+  void take_sample(std::uint64_t drawn, const l1::Handle& entry, std::string_view payload,
+                   TimePoint proven_at, TimePoint read_at) noexcept;
+  void start_sampling();
+  void count_hot_keys();
+  void tell_hot_keys();
+  std::shared_ptr<FillSource> source_of(std::string_view key) TIERCEL_EXCLUDES(sources_mutex_);
+  void wish_refresh(std::string_view key, const std::shared_ptr<FillSource>& source);
+  void take_refresh_wishes();
 
   // --- changes.cc
   void bar_fills() override;
@@ -141,12 +196,18 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   void clear_before(coherence::Version version) override;
   void forget_tags() override;
   void join_tags(const coherence::TagBaseline& tags) override;
+  void fill_done(std::string_view key) override;
   void data_is_up() override;
   void forget_older(std::string_view key, coherence::Version version);
   void put_into_l1(coherence::FillTable::Token token, const Found& found, TimePoint expires_at);
   // nullptr: a negative entry.
   Result<void> insert_into_l1(std::string_view key, const std::string* value,
-                              const serialization::TagSlots& tags, l1::EntryMeta meta);
+                              const serialization::TagSlots& tags, l1::EntryMeta meta,
+                              const EntryTimes& times = {});
+
+  // --- guards.cc
+  void follow(const std::string& branch) override;
+  [[nodiscard]] bool is_refused(std::string_view key, const ReadOptions& options) const;
 
   // --- reads.cc
   static bool is_wrong_type(const l2::Reply& reply);
@@ -155,34 +216,88 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   Result<void> check_read(std::string_view key, const ReadOptions& options) const;
   void answer_peeked(ReadCallback& callback, Peek found);
   void fetch(const std::shared_ptr<Flight>& flight, TimePoint deadline);
+  void fetch_with_life(const std::shared_ptr<Flight>& flight, TimePoint deadline);
+  void ask_life(const std::shared_ptr<Flight>& flight);
+  [[nodiscard]] Luck& luck_of(const Flight& flight);
+  [[nodiscard]] std::optional<TimePoint> end_of_stored(const serialization::StoredValue& stored,
+                                                       TimePoint sent_at) const;
   void fetch_done(const std::shared_ptr<Flight>& flight, TimePoint sent_at, std::int64_t ttl_ms,
                   Result<l2::Reply> reply);
   void land_absent(const std::shared_ptr<Flight>& flight, TimePoint sent_at);
   void land_on_stored(const std::shared_ptr<Flight>& flight, TimePoint sent_at, std::int64_t ttl_ms,
-                      std::string bytes, UniqueFunction<void()> on_miss);
+                      std::string bytes);
+  void pass_over_stored(const std::shared_ptr<Flight>& flight, TimePoint sent_at);
   void ask_whether_dead(const Found& found, UniqueFunction<void(Result<bool>)> then);
   [[nodiscard]] Flights& flights_of(const Flight& flight);
   void answer(ReadCallback& callback, ReadResult result);
   void land(const std::shared_ptr<Flight>& flight, Found found, TimePoint expires_at,
             bool may_cache);
   void land_failed(const std::shared_ptr<Flight>& flight, const Error& error);
+  void answer_stale(Waiter& waiter, const Flight& flight, const Found& stale);
   void leave_gate(Flight& flight);
+  void get_with(std::string_view key, const ReadOptions& options, ReadCallback callback,
+                const std::shared_ptr<FillBatch>& batch);
+  void offer_stale_of_l1(Flights& flights, const std::shared_ptr<Flight>& flight,
+                         Freshness freshness);
+  void begin(const std::shared_ptr<Flight>& flight, TimePoint deadline);
+  void start_refresh(std::string_view key, const std::shared_ptr<FillSource>& source);
+  void begin_refresh(std::string_view key, const std::shared_ptr<FillSource>& source);
+  static void note_hit(std::string_view key, const ReadOptions& options, const Peek& found);
+
+  // --- fill_calls.cc
+  using FlightPtr = std::shared_ptr<Flight>;
+  using FlightPtrs = std::vector<FlightPtr>;
+  // A loaded value on its way into Redis.
+  struct FinishedLoad {
+    FlightPtr flight;
+    Found found;
+    TimePoint expires_at{};
+    Life life{};
+    std::string envelope{};
+  };
+  [[nodiscard]] std::string fill_token(const Flight& flight) const;
+  [[nodiscard]] static std::chrono::milliseconds left_min_of(const Flight& flight);
+  template <typename T, typename FlightOf>
+  [[nodiscard]] Words fill_keys(std::span<const T> items, FlightOf&& flight_of) const;
+  template <typename T, typename FlightOf, typename BytesOf>
+  [[nodiscard]] std::size_t count_together(std::span<const T> items, FlightOf&& flight_of,
+                                           BytesOf&& bytes_of) const;
+  void begin_fill(const FlightPtr& flight);
+  void send_begins();                              // Loop thread,
+  void note_found_bytes(const l2::Reply& answer);  // likewise.
+  void submit_begins(std::span<const FlightPtr> flights);
+  void finish_fill(FinishedLoad load);
+  void send_finishes();  // Loop thread.
+  void submit_finishes_in_calls(std::span<FinishedLoad> finishes);
+  void submit_finishes(std::span<FinishedLoad> given);  // Such as count_together() says.
+  void store_done(FinishedLoad& load, const Result<l2::Reply>& reply);
+  void abandon_fill(Flight& flight);
+  void close_fill_calls();
 
   // --- loads.cc
-  [[nodiscard]] std::string fill_token(const Flight& flight) const;
-  void begin_fill(const std::shared_ptr<Flight>& flight);
+  void look(const std::shared_ptr<Flight>& flight);
+  bool passes_l2(const std::shared_ptr<Flight>& flight);
+  [[nodiscard]] bool l2_may_be_asked() TIERCEL_EXCLUDES(l2_breaker_mutex_);
+  void l2_has_answered(bool did) TIERCEL_EXCLUDES(l2_breaker_mutex_);
   void begin_fill_done(const std::shared_ptr<Flight>& flight, TimePoint sent_at,
                        Result<l2::Reply> reply);
-  void poll_fill(const std::shared_ptr<Flight>& flight, std::int64_t lease_ms);
+  void await_fill(const std::shared_ptr<Flight>& flight, TimePoint asked_at, std::int64_t lease_ms);
   void queue_load(const std::shared_ptr<Flight>& flight);
   void pass_gate(const std::shared_ptr<Flight>& flight);
+  void offer_old(const std::shared_ptr<Flight>& flight, TimePoint sent_at, const l2::Reply& old,
+                 std::int64_t ttl_ms);
   void start_load(const std::shared_ptr<Flight>& flight);
-  void load(const std::shared_ptr<Flight>& flight);
+  void leave_batch(Flight& flight);
+  void start_loads(FlightPtrs flights);
+  void post_loads(const std::shared_ptr<FlightPtrs>& flights);
+  void fail_loads(const FlightPtrs& flights, const Error& error);
+  void load(const FlightPtrs& flights);
+  Result<void> check_loaded(const Loaded& loaded) const;
   void store_loaded(const std::shared_ptr<Flight>& flight, std::optional<Loaded> loaded,
-                    TimePoint began_at);
-  void store_done(const std::shared_ptr<Flight>& flight, Found found, TimePoint expires_at,
-                  Result<l2::Reply> reply);
-  void abandon_fill(Flight& flight);
+                    const serialization::TagSlots& tags, TimePoint began_at);
+  [[nodiscard]] Life life_of(const FillSource& source, Life own, bool negative);
+  [[nodiscard]] static Life kept_for(const FillSource& source, Life soft);
+  [[nodiscard]] static EntryTimes times_of(const FillSource* source, Life soft, TimePoint stale_at);
 
   // --- replay.cc
   void queue_invalidation(coherence::InvalidationKind kind, const std::vector<std::string>& names);
@@ -200,6 +315,9 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   void write_done(const std::shared_ptr<Write>& write, Result<l2::Reply> reply, bool comparable);
   static Error refusal_of(const l2::Reply& reply);
   void acknowledge(const std::shared_ptr<Write>& write, Written written);
+  void acknowledge_after(Duration delay, const std::shared_ptr<Write>& write,
+                         UniqueFunction<void()> then);
+  void close_unacknowledged();
   void register_lease(TimePoint deadline,
                       UniqueFunction<void(Result<std::chrono::milliseconds>)> done) override;
   Result<std::string> encode_change(serialization::MessageKind kind, std::vector<std::string> keys,
@@ -215,6 +333,9 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   const coherence::Names names_;
   std::uint64_t origin_ = 0;  // Names this instance in messages and fill tokens.
   std::uint64_t seed_ = 0;
+  // Of one begin_fill or finish_fill of several keys: half of what may wait in the client, so that
+  // what the protocol adds finds room, and no more than kFillCallBytesMax.
+  std::size_t fill_call_bytes_max_ = kFillCallBytesMax;
   std::unique_ptr<l1::LruCache> l1_;
   std::unique_ptr<Executor> own_executor_;
   Executor* executor_ = nullptr;
@@ -223,6 +344,7 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   std::unique_ptr<LinkDriver> link_driver_;        // Likewise,
   std::unique_ptr<DurableWriter> durable_writer_;  // this,
   std::unique_ptr<WriteQueue> write_queue_;        // and this.
+  std::shared_ptr<LockService> locks_;             // Shared with the handles.
   std::unique_ptr<Auditor> auditor_;               // Null, too, where none is wanted.
 
   // Thread-safe by themselves.
@@ -232,6 +354,8 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   Flights fetch_flights_{fills_};  // Of reads without a loader,
   Flights load_flights_{fills_};   // and with one.
   LoadGate load_gate_;
+  Outbox<FlightPtr> begins_;       // What waits for the loop thread to send it.
+  Outbox<FinishedLoad> finishes_;  // Likewise.
   std::atomic<bool> closed_{false};
   std::atomic<bool> sweeping_{false};
   std::atomic<bool> expiring_{false};
@@ -239,6 +363,41 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   std::atomic<std::uint64_t> nonces_{0};  // Of messages.
   std::atomic<std::uint64_t> fill_numbers_{0};
   std::atomic<std::uint64_t> local_versions_{0};
+
+  GuardTable guards_;
+  std::string branch_;  // That the guards' filters belong to. Loop thread only.
+
+  std::size_t found_bytes_mean_ = 0;  // Of what begin_fill finds. Loop thread only.
+  // Writes that are done and must not be acknowledged yet. Loop thread only, until it has stopped.
+  std::map<l2::EventLoop::TimerId, std::shared_ptr<Write>> unacknowledged_;
+  FillWaits fill_waits_;      // Loop thread only,
+  ServerClock server_clock_;  // and this.
+  Luck fetch_luck_;           // Of reads without a loader: that a value says itself when it ends,
+  Luck load_luck_;            // and of those with one that is no keyspace's: that it is there.
+
+  // Immutable after create(): a hit that draws less is for the auditor, or for hot_keys_.
+  std::uint64_t sample_below_ = 0;
+  std::unique_ptr<HotKeys> hot_keys_;  // Null where they are not kept.
+  std::unique_ptr<Preloader> preloader_;
+
+  Mutex sources_mutex_;  // A leaf.
+  struct NamedSource {
+    std::weak_ptr<FillSource> source;
+    std::uint32_t codec_id;  // What was checked by one codec must not be viewed by another.
+  };
+  std::map<std::string, NamedSource, std::less<>> sources_ TIERCEL_GUARDED_BY(sources_mutex_);
+  struct RefreshWish {
+    NotedKey key;
+    std::shared_ptr<FillSource> source;
+  };
+  Ring<RefreshWish, 256> wishes_;
+  std::atomic<bool> taking_wishes_{false};
+
+  // Whether reads that have a loader still ask Redis. Nothing has failed lately: nothing is
+  // counted.
+  std::atomic<bool> l2_is_suspect_{false};
+  mutable Mutex l2_breaker_mutex_;  // A leaf.
+  std::optional<CircuitBreaker> l2_breaker_ TIERCEL_GUARDED_BY(l2_breaker_mutex_);
 
   std::unique_ptr<coherence::InvalidationQueue> invalidations_;  // Null: none are kept.
   bool is_replaying_ = false;                                    // Loop thread only.
@@ -249,11 +408,11 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   std::size_t loads_running_ TIERCEL_GUARDED_BY(loads_mutex_) = 0;
 
   struct Counters {
-    std::atomic<std::uint64_t> reads_l1{0}, reads_l2{0}, reads_loader{0}, reads_absent{0},
-        reads_failed{0}, reads_joined{0}, reads_stale{0}, lease_refusals{0}, loads{0},
-        loads_failed{0}, refreshed{0}, loads_not_stored{0}, fills{0}, fills_dropped{0},
-        writes_acknowledged{0}, writes_failed{0}, writes_unknown{0}, values_corrupt{0},
-        values_foreign{0}, l1_drops{0};
+    StripedCounter reads_l1, reads_absent;  // Raised by hits.
+    std::atomic<std::uint64_t> reads_l2{0}, reads_loader{0}, reads_failed{0}, reads_joined{0},
+        reads_stale{0}, lease_refusals{0}, loads{0}, loads_failed{0}, refreshed{0},
+        loads_not_stored{0}, loads_past_l2{0}, fills{0}, fills_dropped{0}, writes_acknowledged{0},
+        writes_failed{0}, writes_unknown{0}, values_corrupt{0}, values_foreign{0}, l1_drops{0};
     std::atomic<std::size_t> reads_waiting{0};
   };
   Counters counters_;

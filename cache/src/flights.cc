@@ -1,27 +1,77 @@
 #include "flights.h"
 
 #include <algorithm>
+#include <functional>
 #include <iterator>
 #include <utility>
 
 #include "tiercel/base/check.h"
 
 // Invariants, under a stripe's lock:
-//   every flight that has not landed is in `flying`;
-//   `joinable` maps a key to the newest flight of it; its string_view points into that flight,
-//   which `flying` keeps alive;
+//   every flight that has not landed is in `flying`, and owns itself;
+//   `joinable` maps a key to the newest flight of it that has not landed, if that can still be
+//   joined: a newer one takes the place of an older one;
 //   a flight that waits at the gate is the joinable one of its key;
 //   a flight's token is under way exactly until it lands.
 
 namespace tiercel {
+namespace {
+
+constexpr std::size_t kBucketsFirst = 16;
+
+}  // namespace
 
 Flights::Flights(coherence::FillTable& fills, std::size_t stripes) : fills_(fills) {
   stripes_.reserve(stripes);
-  for (std::size_t i = 0; i < stripes; ++i) stripes_.push_back(std::make_unique<Stripe>());
+  for (std::size_t i = 0; i < stripes; ++i) {
+    stripes_.push_back(std::make_unique<Stripe>());
+    MutexLock lock{stripes_.back()->mutex};
+    stripes_.back()->joinable.resize(kBucketsFirst);
+  }
 }
 
-Flights::Stripe& Flights::stripe_of(std::string_view key) {
-  return *stripes_[std::hash<std::string_view>{}(key) % stripes_.size()];
+// What flies owns itself.
+Flights::~Flights() {
+  for (const auto& flight : all()) land(flight);
+}
+
+std::size_t Flights::hash_of(std::string_view key) noexcept {
+  return std::hash<std::string_view>{}(key);
+}
+
+// The low bits choose the bucket inside the stripe.
+Flights::Stripe& Flights::stripe_of(std::size_t hash) {
+  return *stripes_[(hash >> 32) % stripes_.size()];
+}
+
+Flight*& Flights::place_of(Stripe& stripe, std::string_view key, std::size_t hash) {
+  Flight** place = &stripe.joinable[hash & (stripe.joinable.size() - 1)];
+  while (*place != nullptr && ((*place)->hash != hash || (*place)->key != key)) {
+    place = &(*place)->joinable_next_;
+  }
+  return *place;
+}
+
+void Flights::make_joinable(Stripe& stripe, Flight& flight) {
+  Flight*& place = place_of(stripe, flight.key, flight.hash);
+  if (place != nullptr) {
+    flight.joinable_next_ = std::exchange(place->joinable_next_, nullptr);
+    place = &flight;
+    return;
+  }
+  place = &flight;
+  if (++stripe.joinable_count > stripe.joinable.size()) grow(stripe);
+}
+
+void Flights::grow(Stripe& stripe) {
+  std::vector<Flight*> wider(2 * stripe.joinable.size());
+  for (Flight* flight : stripe.joinable) {
+    while (flight != nullptr) {
+      Flight*& place = wider[flight->hash & (wider.size() - 1)];
+      flight = std::exchange(flight->joinable_next_, std::exchange(place, flight));
+    }
+  }
+  stripe.joinable = std::move(wider);
 }
 
 // Under the stripe's lock.
@@ -30,55 +80,99 @@ bool Flights::may_join(Flight& flight, bool may_join_begun) {
   if (!flight.waits_at_gate_) return false;
   flight.token_ = fills_.begin(flight.key);
   flight.is_renewed_ = true;
+  flight.stale_.reset();  // It was of before the change that has touched the old one.
   return true;
 }
 
 Flights::Boarding Flights::board(std::string_view key, Waiter waiter, const Loader& loader,
+                                 const std::shared_ptr<FillSource>& source, bool loads,
                                  bool may_join_begun) {
-  Stripe& stripe = stripe_of(key);
+  const std::size_t hash = hash_of(key);
+  Stripe& stripe = stripe_of(hash);
   MutexLock lock{stripe.mutex};
-  const auto found = stripe.joinable.find(key);
-  if (found != stripe.joinable.end() && may_join(*found->second, may_join_begun)) {
-    found->second->waiters_.push_back(std::move(waiter));
-    found->second->wants_more_ |= !may_join_begun;
-    return {found->second, false};
+  Flight* const newest = place_of(stripe, key, hash);
+  if (newest != nullptr && may_join(*newest, may_join_begun)) {
+    newest->waiters_.push_back(std::move(waiter));
+    newest->wants_more_ |= !may_join_begun;
+    return {newest->itself_, false};
   }
-  auto flight = std::make_shared<Flight>(std::string{key}, loader);
-  flight->token_ = fills_.begin(key);
+  auto flight = std::make_shared<Flight>(key, hash, loader, source, loads);
   flight->waiters_.push_back(std::move(waiter));
   flight->wants_more_ = flight->must_ask_tags = !may_join_begun;
-  // Erased first: the map's key must point into the flight that it leads to.
-  if (found != stripe.joinable.end()) stripe.joinable.erase(found);
-  stripe.joinable.emplace(flight->key, flight);
-  stripe.flying.insert(flight);
+  take_off(stripe, flight);
   return {std::move(flight), true};
 }
 
-Flights::Landed Flights::land(const std::shared_ptr<Flight>& flight) {
-  Stripe& stripe = stripe_of(flight->key);
-  MutexLock lock{stripe.mutex};
-  return land_locked(stripe, flight);
+void Flights::take_off(Stripe& stripe, const std::shared_ptr<Flight>& flight) {
+  flight->token_ = fills_.begin(flight->key);
+  make_joinable(stripe, *flight);
+  flight->itself_ = flight;
+  flight->flying_after_ = stripe.flying;
+  if (stripe.flying != nullptr) stripe.flying->flying_before_ = flight.get();
+  stripe.flying = flight.get();
 }
 
-Flights::Landed Flights::land_locked(Stripe& stripe, const std::shared_ptr<Flight>& flight) {
-  if (flight->has_landed_) return {};
-  flight->has_landed_ = true;
-  const auto found = stripe.joinable.find(flight->key);
-  if (found != stripe.joinable.end() && found->second == flight) stripe.joinable.erase(found);
-  stripe.flying.erase(flight);
-  return {std::move(flight->token_), std::exchange(flight->waiters_, {}), true};
+std::shared_ptr<Flight> Flights::begin_refresh(std::string_view key,
+                                               const std::shared_ptr<FillSource>& source) {
+  const std::size_t hash = hash_of(key);
+  Stripe& stripe = stripe_of(hash);
+  MutexLock lock{stripe.mutex};
+  Flight* const newest = place_of(stripe, key, hash);
+  if (newest != nullptr && may_join(*newest, true)) return nullptr;
+  auto flight = std::make_shared<Flight>(key, hash, Loader{}, source, /*loads_given=*/true);
+  flight->is_refresh = true;
+  take_off(stripe, flight);
+  return flight;
+}
+
+void Flights::offer_stale(const std::shared_ptr<Flight>& flight, Found stale) {
+  MutexLock lock{stripe_of(*flight).mutex};
+  if (!flight->has_landed_ && !flight->stale_ && fills_.untouched(flight->token_)) {
+    flight->stale_ = std::move(stale);
+  }
+}
+
+std::optional<Found> Flights::stale_of(const Flight& flight) {
+  MutexLock lock{stripe_of(flight).mutex};
+  if (flight.has_landed_ || !fills_.untouched(flight.token_)) return std::nullopt;
+  return flight.stale_;
+}
+
+Flights::Landed Flights::land(const std::shared_ptr<Flight>& flight) {
+  Stripe& stripe = stripe_of(*flight);
+  MutexLock lock{stripe.mutex};
+  return land_locked(stripe, *flight);
+}
+
+// The caller holds it.
+Flights::Landed Flights::land_locked(Stripe& stripe, Flight& flight) {
+  if (flight.has_landed_) return {};
+  flight.has_landed_ = true;
+  if (Flight*& place = place_of(stripe, flight.key, flight.hash); place == &flight) {
+    place = std::exchange(flight.joinable_next_, nullptr);
+    --stripe.joinable_count;
+  }
+  (flight.flying_before_ != nullptr ? flight.flying_before_->flying_after_ : stripe.flying) =
+      flight.flying_after_;
+  if (flight.flying_after_ != nullptr) {
+    flight.flying_after_->flying_before_ = flight.flying_before_;
+  }
+  flight.itself_.reset();
+  if (flight.stale_ && !fills_.untouched(flight.token_)) flight.stale_.reset();
+  return {std::move(flight.token_), std::exchange(flight.waiters_, {}), true,
+          std::move(flight.stale_)};
 }
 
 bool Flights::land_if_empty(const std::shared_ptr<Flight>& flight) {
-  Stripe& stripe = stripe_of(flight->key);
+  Stripe& stripe = stripe_of(*flight);
   MutexLock lock{stripe.mutex};
   if (!flight->waiters_.empty()) return false;
-  land_locked(stripe, flight);
+  land_locked(stripe, *flight);
   return true;
 }
 
 std::optional<TimePoint> Flights::patience(const Flight& flight) {
-  MutexLock lock{stripe_of(flight.key).mutex};
+  MutexLock lock{stripe_of(flight).mutex};
   std::optional<TimePoint> latest;
   for (const auto& waiter : flight.waiters_) {
     latest = std::max(latest.value_or(waiter.deadline), waiter.deadline);
@@ -87,38 +181,44 @@ std::optional<TimePoint> Flights::patience(const Flight& flight) {
 }
 
 bool Flights::arrive_at_gate(const std::shared_ptr<Flight>& flight) {
-  Stripe& stripe = stripe_of(flight->key);
+  Stripe& stripe = stripe_of(*flight);
   MutexLock lock{stripe.mutex};
   if (flight->has_landed_) return false;
-  const auto [newest, is_alone] = stripe.joinable.try_emplace(flight->key, flight);
-  if (is_alone || newest->second == flight) {
+  Flight* const newest = place_of(stripe, flight->key, flight->hash);
+  if (newest == nullptr) make_joinable(stripe, *flight);
+  if (newest == nullptr || newest == flight.get()) {
     flight->waits_at_gate_ = true;
     return true;
   }
   // What the newer flight will find is at least as new as what these came for.
-  std::ranges::move(flight->waiters_, std::back_inserter(newest->second->waiters_));
+  std::ranges::move(flight->waiters_, std::back_inserter(newest->waiters_));
   flight->waiters_.clear();
-  newest->second->wants_more_ |= flight->wants_more_;
-  land_locked(stripe, flight);
+  newest->wants_more_ |= flight->wants_more_;
+  land_locked(stripe, *flight);
   return false;
 }
 
 Flights::AtGate Flights::pass_gate(const std::shared_ptr<Flight>& flight) {
-  MutexLock lock{stripe_of(flight->key).mutex};
+  MutexLock lock{stripe_of(*flight).mutex};
   flight->waits_at_gate_ = false;
   return {std::exchange(flight->is_renewed_, false), !flight->wants_more_};
 }
 
-std::vector<Waiter> Flights::take_overdue(TimePoint now) {
-  std::vector<Waiter> taken;
+std::vector<Flights::Overdue> Flights::take_overdue(TimePoint now) {
+  std::vector<Overdue> taken;
   for (auto& stripe : stripes_) {
     MutexLock lock{stripe->mutex};
-    for (const auto& flight : stripe->flying) {
+    for (Flight* flight = stripe->flying; flight != nullptr; flight = flight->flying_after_) {
+      const bool has_stale = flight->stale_ && fills_.untouched(flight->token_);
       auto& waiters = flight->waiters_;
-      const auto overdue =
-          std::stable_partition(waiters.begin(), waiters.end(),
-                                [now](const Waiter& waiter) { return waiter.deadline > now; });
-      std::move(overdue, waiters.end(), std::back_inserter(taken));
+      const auto overdue = std::stable_partition(
+          waiters.begin(), waiters.end(), [now, has_stale](const Waiter& waiter) {
+            return waiter.deadline > now && !(has_stale && waiter.soft_deadline <= now);
+          });
+      for (auto waiter = overdue; waiter != waiters.end(); ++waiter) {
+        taken.push_back(
+            {flight->itself_, std::move(*waiter), has_stale ? flight->stale_ : std::nullopt});
+      }
       waiters.erase(overdue, waiters.end());
     }
   }
@@ -129,16 +229,20 @@ std::vector<std::shared_ptr<Flight>> Flights::all() {
   std::vector<std::shared_ptr<Flight>> flights;
   for (auto& stripe : stripes_) {
     MutexLock lock{stripe->mutex};
-    flights.insert(flights.end(), stripe->flying.begin(), stripe->flying.end());
+    for (Flight* flight = stripe->flying; flight != nullptr; flight = flight->flying_after_) {
+      flights.push_back(flight->itself_);
+    }
   }
   return flights;
 }
 
-void LoadGate::enter(const std::string& key, UniqueFunction<void()> enter) {
+void LoadGate::enter(const std::string& key, UniqueFunction<void()> enter,
+                     const std::function<void()>& waits) {
   {
     MutexLock lock{mutex_};
     const auto [line, first] = lines_.try_emplace(key);
     if (!first) {
+      if (waits) waits();
       line->second.push_back(std::move(enter));
       return;
     }

@@ -23,7 +23,6 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "tiercel/base/clock.h"
@@ -37,9 +36,20 @@ namespace tiercel {
 
 using ReadCallback = UniqueFunction<void(ReadResult)>;
 
+// Within the life of an entry (fill_policy.h).
+struct EntryTimes {
+  TimePoint stale_at = TimePoint::max();
+  TimePoint refresh_at = TimePoint::max();
+  // It came by a source, whose codec has accepted the bytes.
+  bool is_checked = false;
+
+  [[nodiscard]] bool are_set() const noexcept { return is_checked || stale_at != TimePoint::max(); }
+};
+
 struct Waiter {
   ReadCallback callback{};
   TimePoint deadline{};
+  TimePoint soft_deadline = TimePoint::max();  // From then on something stale is good enough.
   std::uint64_t version_min = 0;  // An answer of a lower version, other than 0, is none.
 };
 
@@ -50,15 +60,30 @@ struct Found {
   std::uint64_t version = 0;
   TimePoint as_of{};  // Reflects everything acknowledged before.
   serialization::TagSlots tags{};
+  EntryTimes times{};
+  TimePoint expires_at = TimePoint::max();  // Of what is offered as stale.
+  bool is_stale = false;
 };
+
+class FillBatch;
 
 class Flight {
  public:
-  Flight(std::string key_given, Loader loader_given)
-      : key(std::move(key_given)), loader(std::move(loader_given)) {}
+  Flight(std::string_view key_given, std::size_t hash_given, Loader loader_given,
+         std::shared_ptr<FillSource> source_given, bool loads_given)
+      : key(key_given),
+        hash(hash_given),
+        loader(std::move(loader_given)),
+        source(std::move(source_given)),
+        loads(loads_given) {}
 
   const std::string key;
-  const Loader loader;  // Empty for one that only fetches.
+  const std::size_t hash;  // Of the key.
+  const Loader loader;
+  const std::shared_ptr<FillSource> source;  // Of a keyspace's reads.
+  const bool loads;                          // By the one or the other; false: it only fetches.
+  // Begun beside a read that was answered: goes on without anybody who waits.
+  bool is_refresh = false;
   // Begun for a reader to whom our own view of the tags is not new enough.
   bool must_ask_tags = false;
 
@@ -67,8 +92,13 @@ class Flight {
   std::string granted_at{};       // The history's version then, as the script said it,
   std::uint64_t granted_in = 0;   // in this epoch: versions of another one are not comparable.
   std::uint32_t polls = 0;        // How often someone else held the fill lease.
-  bool ignore_stored = false;     // What Redis holds is corrupt: load over it.
-  bool is_inside_gate = false;    // Of LoadGate: must leave it when it ends.
+  bool has_waited = false;        // For that, at all.
+  bool ignore_stored = false;     // What Redis holds is corrupt or dead: load over it.
+  std::optional<std::string> seen{};  // The first bytes of what is to be replaced.
+  bool is_inside_gate = false;        // Of LoadGate: must leave it when it ends.
+  bool is_inside_bulkhead = false;    // Of its source, likewise.
+  std::shared_ptr<FillBatch>
+      batch{};  // That it will be loaded with, as long as it has not left it.
 
  private:
   friend class Flights;
@@ -78,12 +108,22 @@ class Flight {
   bool waits_at_gate_ = false;
   bool is_renewed_ = false;  // Its token was begun anew at the gate.
   bool has_landed_ = false;
-  bool wants_more_ = false;  // Than what is under way, or in L1, when a reader boards.
+  std::optional<Found> stale_;  // The way out.
+  bool wants_more_ = false;     // Than what is under way, or in L1, when a reader boards.
+
+  // Its places in the stripe.
+  std::shared_ptr<Flight> itself_{};  // While it flies.
+  Flight* flying_before_ = nullptr;
+  Flight* flying_after_ = nullptr;
+  Flight* joinable_next_ = nullptr;  // In the bucket.
 };
 
 class Flights {
  public:
   explicit Flights(coherence::FillTable& fills, std::size_t stripes = 64);
+  ~Flights();
+  Flights(const Flights&) = delete;
+  Flights& operator=(const Flights&) = delete;
 
   struct Boarding {
     std::shared_ptr<Flight> flight;
@@ -91,7 +131,17 @@ class Flights {
   };
   // The waiter waits in a flight of the key that it may share, or in a new one with this loader.
   // Where it may not join one that has begun to read, it shares only one that has not.
-  Boarding board(std::string_view key, Waiter waiter, const Loader& loader, bool may_join_begun);
+  Boarding board(std::string_view key, Waiter waiter, const Loader& loader,
+                 const std::shared_ptr<FillSource>& source, bool loads, bool may_join_begun);
+  // A flight that nobody waits in; nothing where there is one that could be joined.
+  std::shared_ptr<Flight> begin_refresh(std::string_view key,
+                                        const std::shared_ptr<FillSource>& source);
+
+  // Something that its waiters can be given when there is nothing better; the first offer counts.
+  // It is forgotten when the key changes.
+  void offer_stale(const std::shared_ptr<Flight>& flight, Found stale);
+  // For a loader that wants to know it.
+  [[nodiscard]] std::optional<Found> stale_of(const Flight& flight);
 
   // Ends the flight: nobody can join any more. Returns what it had: the fill token, to be committed
   // or abandoned, and the waiters, to be answered after that. A second call returns nothing.
@@ -99,6 +149,7 @@ class Flights {
     coherence::FillTable::Token token;
     std::vector<Waiter> waiters;
     bool first = false;
+    std::optional<Found> stale{};
   };
   Landed land(const std::shared_ptr<Flight>& flight);
   // Ends it only if nobody waits in it, and says whether it has ended.
@@ -117,22 +168,37 @@ class Flights {
   };
   [[nodiscard]] AtGate pass_gate(const std::shared_ptr<Flight>& flight);
 
-  // Takes the waiters out whose deadline has passed. O(flights).
-  std::vector<Waiter> take_overdue(TimePoint now);
+  // Takes the waiters out whose deadline has passed, or whose soft one has where something stale
+  // was offered: they have it with them. O(flights).
+  struct Overdue {
+    std::shared_ptr<Flight> flight;  // That goes on without it.
+    Waiter waiter;
+    std::optional<Found> stale{};
+  };
+  std::vector<Overdue> take_overdue(TimePoint now);
   // All flights, to be landed at the close.
   std::vector<std::shared_ptr<Flight>> all();
 
  private:
+  // `joinable` leads to the newest flight of a key, `flying` to all that have not landed.
   struct Stripe {
     Mutex mutex;
-    std::unordered_map<std::string_view, std::shared_ptr<Flight>> joinable
-        TIERCEL_GUARDED_BY(mutex);
-    std::unordered_set<std::shared_ptr<Flight>> flying TIERCEL_GUARDED_BY(mutex);
+    std::vector<Flight*> joinable TIERCEL_GUARDED_BY(mutex);  // A power of two of buckets.
+    std::size_t joinable_count TIERCEL_GUARDED_BY(mutex) = 0;
+    Flight* flying TIERCEL_GUARDED_BY(mutex) = nullptr;
   };
-  Stripe& stripe_of(std::string_view key);
-  bool may_join(Flight& flight, bool may_join_begun);
-  static Landed land_locked(Stripe& stripe, const std::shared_ptr<Flight>& flight)
+  static std::size_t hash_of(std::string_view key) noexcept;
+  Stripe& stripe_of(std::size_t hash);
+  Stripe& stripe_of(const Flight& flight) { return stripe_of(flight.hash); }
+  // Where the flight of the key hangs, or would.
+  static Flight*& place_of(Stripe& stripe, std::string_view key, std::size_t hash)
       TIERCEL_REQUIRES(stripe.mutex);
+  static void make_joinable(Stripe& stripe, Flight& flight) TIERCEL_REQUIRES(stripe.mutex);
+  static void grow(Stripe& stripe) TIERCEL_REQUIRES(stripe.mutex);
+  bool may_join(Flight& flight, bool may_join_begun);
+  void take_off(Stripe& stripe, const std::shared_ptr<Flight>& flight)
+      TIERCEL_REQUIRES(stripe.mutex);
+  Landed land_locked(Stripe& stripe, Flight& flight) TIERCEL_REQUIRES(stripe.mutex);
 
   coherence::FillTable& fills_;
   std::vector<std::unique_ptr<Stripe>> stripes_;  // Immutable after construction.
@@ -143,7 +209,9 @@ class Flights {
 class LoadGate {
  public:
   // Runs `enter` at once when no load of the key is under way, else when the one before leaves.
-  void enter(const std::string& key, UniqueFunction<void()> enter);
+  // `waits` runs before the latter.
+  void enter(const std::string& key, UniqueFunction<void()> enter,
+             const std::function<void()>& waits = {});
   // The load that entered is done; the next one in line, if any, enters on this thread.
   void leave(const std::string& key);
 

@@ -56,6 +56,8 @@ void LinkDriver::data_down(const Error&) {
 
 void LinkDriver::stream_up(const l2::ServerIdentity& server) {
   stream_endpoint_ = server.endpoint;
+  branch_ = server.replication_id;
+  host_.follow(branch_);
   session_.stream_up(to_server(server), clock_.now(), actions_);
   settle();
 }
@@ -69,6 +71,10 @@ void LinkDriver::stream_message(std::string_view payload) {
   messages_.fetch_add(1, std::memory_order_relaxed);
   auto received = serialization::decode_message(payload);
   coherence::Change change;
+  if (received && received->message.kind == serialization::MessageKind::kFillDone) {
+    for (const std::string& key : received->message.keys) host_.fill_done(key);
+    return;
+  }
   if (received) {
     change = to_change(std::move(*received));
   } else {

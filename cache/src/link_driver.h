@@ -48,8 +48,12 @@ class LinkDriver final : public l2::LinkObserver {
     // Tells Redis of this instance's Δ, by D; answers the longest of the fleet.
     virtual void register_lease(TimePoint deadline,
                                 UniqueFunction<void(Result<std::chrono::milliseconds>)> done) = 0;
+    // Someone's load of the key has ended; what it stored, if it did, is in Redis.
+    virtual void fill_done(std::string_view key) = 0;
     // D is up: what could not be sent while it was not.
     virtual void data_is_up() = 0;
+    // S is up, on this branch of history; before all else that comes of it.
+    virtual void follow(const std::string& branch) = 0;
   };
 
   LinkDriver(coherence::SessionOptions options, const Clock& clock, l2::EventLoop& loop, Host& host,
@@ -60,6 +64,7 @@ class LinkDriver final : public l2::LinkObserver {
 
   // Loop thread only. True while what D delivers now may be put into L1.
   [[nodiscard]] bool fills_allowed() const { return session_.fills_allowed(); }
+  [[nodiscard]] bool stream_is_up() const { return session_.stream_is_up(); }
   void note_fill(std::string_view key, coherence::Version version) {
     session_.note_fill(key, version);
   }
@@ -68,6 +73,8 @@ class LinkDriver final : public l2::LinkObserver {
   [[nodiscard]] bool has_reached(coherence::Version version) const {
     return session_.has_reached(version);
   }
+  // The branch that S is on, or was last: the replication id.
+  [[nodiscard]] const std::string& branch() const noexcept { return branch_; }
   // Whether S is on this server, in this life.
   [[nodiscard]] bool is_on(const l2::ServerIdentity& server) const;
 
@@ -139,6 +146,7 @@ class LinkDriver final : public l2::LinkObserver {
   TimePoint timer_at_;
   bool lease_was_granted_ = false;
   l2::Endpoint stream_endpoint_;                   // Where S is.
+  std::string branch_;                             // Likewise.
   std::map<std::string, l2::Endpoint> endpoints_;  // By the names that the Session has for them.
   std::vector<std::string> watched_;
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "check_range.h"
 #include "tiercel/coherence/names.h"
 #include "tiercel/coherence/session.h"
 #include "tiercel/l1/lru_cache.h"
@@ -18,21 +19,6 @@ using namespace std::chrono_literals;
 
 // What is accepted here can be stored.
 static_assert(kKeyBytesMax <= serialization::kKeyBytesMax && kTtlMax <= serialization::kTtlMax);
-
-Result<void> check_range(std::string_view field, milliseconds given, milliseconds low,
-                         milliseconds high) {
-  if (given >= low && given <= high) return {};
-  return invalid_argument(std::string{field} + " is " + std::to_string(given.count()) +
-                          " ms; it must be " + std::to_string(low.count()) + " to " +
-                          std::to_string(high.count()) + " ms");
-}
-
-Result<void> check_range(std::string_view field, std::size_t given, std::size_t low,
-                         std::size_t high) {
-  if (given >= low && given <= high) return {};
-  return invalid_argument(std::string{field} + " is " + std::to_string(given) + "; it must be " +
-                          std::to_string(low) + " to " + std::to_string(high));
-}
 
 Result<void> check_surroundings(const CacheOptions& options) {
   if (!options.redis_url.empty() && options.redis) {
@@ -61,6 +47,11 @@ Result<void> validate(const CacheOptions& options) {
       !valid) {
     return valid;
   }
+  if (options.l2_breaker) {
+    if (auto valid = validate(*options.l2_breaker); !valid) {
+      return invalid_argument("l2_" + valid.error().message);
+    }
+  }
   const auto ttl = options.ttl.value_or(1ms);
   const auto negative_ttl = options.negative_ttl.value_or(1ms);
   const std::array checks{
@@ -74,6 +65,8 @@ Result<void> validate(const CacheOptions& options) {
       check_range("value_bytes_max", options.value_bytes_max, 1, serialization::kPayloadBytesMax),
       check_range("value_push_bytes_max", options.value_push_bytes_max, 0, 65536),
       check_range("invalidations_queued_max", options.invalidations_queued_max, 0, 1'000'000),
+      check_range("hot_keys_max", options.hot_keys_max, 0, 100'000),
+      check_range("hot_keys_every", options.hot_keys_every, 100ms, 1h),
       check_range("audit_one_in", options.audit_one_in.value_or(1), 1, 1'000'000'000),
       check_range("history_entries", options.history_entries, 16, 100'000'000),
   };

@@ -24,7 +24,16 @@ void Cache::Core::queue_invalidation(InvalidationKind kind, const std::vector<st
   });
 }
 
-void Cache::Core::data_is_up() { replay(); }
+void Cache::Core::data_is_up() {
+  locks_->data_is_up();
+  server_clock_.reset();
+  ask_server_clock();
+  if (l2_is_suspect_.exchange(false, std::memory_order_relaxed)) {
+    MutexLock lock{l2_breaker_mutex_};
+    if (l2_breaker_) l2_breaker_.emplace(*options_.l2_breaker);
+  }
+  replay();
+}
 
 // Loop thread. One batch after the other; what fails waits for a while, or for D.
 void Cache::Core::replay() {
@@ -63,12 +72,16 @@ void Cache::Core::send_batch(coherence::InvalidationQueue::Batch batch) {
       arguments.push_back(std::to_string(serialization::tag_slot(name)));
     }
   }
-  const std::vector<std::string_view> key_views{keys.begin(), keys.end()};
-  const std::vector<std::string_view> argument_views{arguments.begin(), arguments.end()};
-  client_->submit_script(kind == InvalidationKind::kKey   ? invalidate_many_script()
-                         : kind == InvalidationKind::kTag ? invalidate_tags_script()
-                                                          : clear_script(),
-                         key_views, argument_views, l2::Retry::kSafe, now() + kReplayTimeout,
+  std::vector<std::string_view> key_views{keys.begin(), keys.end()};
+  std::vector<std::string_view> argument_views{arguments.begin(), arguments.end()};
+  const GuardTail tail =
+      kind == InvalidationKind::kKey ? guards_.tail_of(batch.names) : GuardTail{};
+  const l2::Script& script = with_tail(kind == InvalidationKind::kKey   ? invalidate_many_script()
+                                       : kind == InvalidationKind::kTag ? invalidate_tags_script()
+                                                                        : clear_script(),
+                                       tail, key_views, argument_views);
+  client_->submit_script(script, key_views, argument_views, l2::Retry::kSafe,
+                         now() + kReplayTimeout,
                          [this, batch = std::move(batch)](Result<l2::Reply> reply) {
                            is_replaying_ = false;
                            if (stored_version(reply)) {

@@ -92,15 +92,17 @@ void Cache::Core::send_alone(const std::shared_ptr<Write>& write) {
     if (!message) return write_done(write, std::move(message).error(), false);
     write->arguments[Write::kMessageArgument] = std::move(*message);
   }
-  const std::vector<std::string_view> keys{write->script_keys.begin(), write->script_keys.end()};
-  const std::vector<std::string_view> arguments{write->arguments.begin(), write->arguments.end()};
+  std::vector<std::string_view> keys{write->script_keys.begin(), write->script_keys.end()};
+  std::vector<std::string_view> arguments{write->arguments.begin(), write->arguments.end()};
+  const GuardTail tail = write->evicts_keys() ? guards_.tail_of(write->keys) : GuardTail{};
+  const l2::Script& script = with_tail(*write->script, tail, keys, arguments);
   if (write->replicas > 0) {
-    return durable_writer_->write(*write->script, keys, arguments, write->replicas, write->deadline,
+    return durable_writer_->write(script, keys, arguments, write->replicas, write->deadline,
                                   [this, write](DurableWriter::Outcome outcome) {
                                     durable_write_done(write, std::move(outcome));
                                   });
   }
-  client_->submit_script(*write->script, keys, arguments, l2::Retry::kIfNotSent, write->deadline,
+  client_->submit_script(script, keys, arguments, l2::Retry::kIfNotSent, write->deadline,
                          [this, write](Result<l2::Reply> reply) {
                            write_done(write, std::move(reply), links_vouch());
                          });
@@ -130,6 +132,7 @@ void Cache::Core::send_together(std::span<const std::shared_ptr<Write>> writes) 
     changed.push_back(write->keys.front());
     deadline = std::max(deadline, write->deadline);
   }
+  const GuardTail tail = guards_.tail_of(changed);
   const auto message = encode_change(serialization::MessageKind::kSet, std::move(changed));
   if (!message) {
     for (const auto& write : writes) write_done(write, message.error(), false);
@@ -145,8 +148,9 @@ void Cache::Core::send_together(std::span<const std::shared_ptr<Write>> writes) 
     arguments.push_back(write->arguments[0]);
     arguments.push_back(write->arguments[1]);
   }
+  const l2::Script& script = with_tail(write_many_script(), tail, keys, arguments);
   client_->submit_script(
-      write_many_script(), keys, arguments, l2::Retry::kIfNotSent, deadline,
+      script, keys, arguments, l2::Retry::kIfNotSent, deadline,
       [this, together = WriteQueue::Writes{writes.begin(), writes.end()}](Result<l2::Reply> reply) {
         for (const auto& write : together) write_done(write, reply, links_vouch());
       });

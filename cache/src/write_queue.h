@@ -29,6 +29,7 @@ struct Cache::Core::Write {
   std::optional<coherence::FillTable::Token> token{};  // Of a set.
   std::shared_ptr<const std::string> value{};          // Likewise.
   serialization::TagSlots tags{};
+  EntryTimes times{};
   TimePoint expires_at{};
   TimePoint deadline{};
   std::uint32_t replicas = 0;

@@ -69,17 +69,26 @@ void Cache::Core::set(std::string_view key, std::string_view value, const WriteO
   const auto tags = tag_slots_of(options.tags);
   if (!tags) return callback(tags.error());
 
-  const Life life = life_of(options.ttl, /*negative=*/false);
+  // Its life, and how long it is kept.
+  const FillSource* const source = options.source.get();
+  const Life soft = source != nullptr ? life_of(*source, options.ttl, /*negative=*/false)
+                                      : life_of(options.ttl, /*negative=*/false);
+  const Life life = source != nullptr ? kept_for(*source, soft) : soft;
   const TimePoint sent_at = now();
   auto write = std::make_shared<Write>();
   write->keys.emplace_back(key);
   write->value = std::make_shared<const std::string>(value);
   write->tags = *tags;
   write->expires_at = end_of(life, sent_at);
+  if (source != nullptr) write->times = times_of(source, soft, end_of(soft, sent_at));
   if (is_local()) return set_locally(*write, options, std::move(callback));
 
   const auto envelope = serialization::encode_envelope(
-      {.hard_ttl = life.value_or(milliseconds{0}), .tag_slots = *tags, .payload = value});
+      {.soft_ttl = life == soft ? milliseconds{0} : soft.value_or(milliseconds{0}),
+       .hard_ttl = life.value_or(milliseconds{0}),
+       .codec_id = source != nullptr ? source->codec().codec_id : serialization::kCodecRaw,
+       .tag_slots = *tags,
+       .payload = value});
   if (!envelope) return callback(envelope.error());
   const bool is_pushed = envelope->size() <= options_.value_push_bytes_max;
   write->may_join = options_.history && !options.if_version && options.replicas == 0 &&
@@ -125,8 +134,9 @@ void Cache::Core::set_locally(Write& write, const WriteOptions& options, WriteCa
       return;
     }
     version = 1 + local_versions_.fetch_add(1);
+    guards_.note(key);
     done = insert_into_l1(key, write.value.get(), write.tags,
-                          {.version = version, .expires_at = write.expires_at});
+                          {.version = version, .expires_at = write.expires_at}, write.times);
   });
   if (done && write.expires_at != TimePoint::max()) start_sweeping();
   (done ? counters_.writes_acknowledged : counters_.writes_failed)
@@ -203,6 +213,7 @@ void Cache::Core::invalidate_locally(const std::vector<std::string>& keys, Write
   for (const std::string& key : keys) {
     fills_.change(key, [&] {
       version = 1 + local_versions_.fetch_add(1);
+      guards_.note(key);
       l1_->erase(key);
     });
   }
@@ -310,11 +321,15 @@ void Cache::Core::write_done(const std::shared_ptr<Write>& write, Result<l2::Rep
         evict(key, may_cache ? *version : coherence::kVersionUnknown);
       }
     if (may_cache) {
-      put_into_l1(
-          std::move(*write->token),
-          Found{.bytes = write->value, .tier = Tier::kL2, .version = *version, .tags = write->tags},
-          write->expires_at);
+      put_into_l1(std::move(*write->token),
+                  Found{.bytes = write->value,
+                        .tier = Tier::kL2,
+                        .version = *version,
+                        .tags = write->tags,
+                        .times = write->times},
+                  write->expires_at);
     }
+    write->token.reset();
     return acknowledge(write, Written{.version = *version, .replicas = write->replicas});
   }
   Error error = reply ? refusal_of(*reply) : reply.error();
@@ -347,8 +362,8 @@ void Cache::Core::acknowledge(const std::shared_ptr<Write>& write, Written writt
   // history, which brings it.
   if (!write->evicts_keys() && lease_cell_.until() > now() &&
       !link_driver_->has_reached(written.version)) {
-    loop_->run_after(milliseconds{1}, [this, write, written] { acknowledge(write, written); });
-    return;
+    return acknowledge_after(milliseconds{1}, write,
+                             [this, write, written] { acknowledge(write, written); });
   }
   // What is read or loaded now was begun before: who comes after this must not be given it.
   if (!write->evicts_keys()) bar_fills();
@@ -369,11 +384,30 @@ void Cache::Core::acknowledge(const std::shared_ptr<Write>& write, Written writt
         // Clocks of different machines run at slightly different rates.
         const Duration fenced = *longest + *longest / 1000 + milliseconds{1};
         const Duration left = std::max(Duration{0}, acknowledged_at + fenced - now());
-        loop_->run_after(left, [this, write, written] {
+        acknowledge_after(left, write, [this, write, written] {
           counters_.writes_acknowledged.fetch_add(1, std::memory_order_relaxed);
           write->callback(written);
         });
       });
+}
+
+void Cache::Core::acknowledge_after(Duration delay, const std::shared_ptr<Write>& write,
+                                    UniqueFunction<void()> then) {
+  const auto timer = std::make_shared<l2::EventLoop::TimerId>();
+  *timer = loop_->run_after(delay, [this, timer, then = std::move(then)]() mutable {
+    unacknowledged_.erase(*timer);
+    then();
+  });
+  unacknowledged_.emplace(*timer, write);
+}
+
+// The loop has stopped: their timers will not end.
+void Cache::Core::close_unacknowledged() {
+  for (const auto& [timer, write] : std::exchange(unacknowledged_, {})) {
+    counters_.writes_unknown.fetch_add(1, std::memory_order_relaxed);
+    write->callback(
+        outcome_unknown("written, but the cache was closed before everybody had to know of it"));
+  }
 }
 
 void Cache::Core::register_lease(TimePoint deadline,

@@ -2,20 +2,29 @@
 
 #include <algorithm>
 #include <bit>
+#include <functional>
 #include <utility>
 
 #include "tiercel/base/check.h"
 
 // Invariants, under a stripe's lock:
-//   a key has a KeyState exactly while at least one token of it is under way;
-//   marks, marks_hard and floor of a KeyState only grow while it lives;
+//   a key has a node in its bucket exactly while at least one token of it is under way, so a
+//   token's node stays where it is;
+//   marks, marks_hard and floor of a node only grow while it is there;
 //   a token is current when its epoch is the stripe's.
 
 namespace tiercel::coherence {
+namespace {
+
+constexpr std::size_t kBucketsFirst = 16;
+constexpr std::size_t kSparesMax = 64;
+constexpr std::size_t kSpareKeyBytesMax = 256;
+
+}  // namespace
 
 FillTable::Token::Token(Token&& other) noexcept
     : table_(std::exchange(other.table_, nullptr)),
-      key_(std::move(other.key_)),
+      node_(other.node_),
       epoch_(other.epoch_),
       marks_(other.marks_),
       marks_hard_(other.marks_hard_) {}
@@ -24,7 +33,7 @@ FillTable::Token& FillTable::Token::operator=(Token&& other) noexcept {
   if (this != &other) {
     if (table_ != nullptr) table_->abandon(*this);
     table_ = std::exchange(other.table_, nullptr);
-    key_ = std::move(other.key_);
+    node_ = other.node_;
     epoch_ = other.epoch_;
     marks_ = other.marks_;
     marks_hard_ = other.marks_hard_;
@@ -36,30 +45,101 @@ FillTable::Token::~Token() {
   if (table_ != nullptr) table_->abandon(*this);
 }
 
+const std::string& FillTable::Token::key() const noexcept {
+  TIERCEL_CHECK(table_ != nullptr);  // Ended or moved from.
+  return node_->key;
+}
+
 FillTable::FillTable(std::size_t stripes) {
   TIERCEL_CHECK(std::has_single_bit(stripes));
   stripes_.reserve(stripes);
-  for (std::size_t i = 0; i < stripes; ++i) stripes_.push_back(std::make_unique<Stripe>());
+  for (std::size_t i = 0; i < stripes; ++i) {
+    stripes_.push_back(std::make_unique<Stripe>());
+    MutexLock lock{stripes_.back()->mutex};
+    stripes_.back()->buckets.resize(kBucketsFirst);
+  }
 }
 
-FillTable::Stripe& FillTable::stripe_of(std::string_view key) const {
-  // The low bits choose the bucket inside the stripe's map, so the stripe takes high ones.
-  const std::uint64_t spread = std::uint64_t{Hash{}(key)} * 0x9e3779b97f4a7c15ULL;
-  return *stripes_[(spread >> 32) & (stripes_.size() - 1)];
+std::uint64_t FillTable::hash_of(std::string_view key) noexcept {
+  return std::uint64_t{std::hash<std::string_view>{}(key)} * 0x9e3779b97f4a7c15ULL;
+}
+
+// The low bits choose the bucket inside the stripe, so the stripe takes high ones.
+FillTable::Stripe& FillTable::stripe_of(std::uint64_t hash) const {
+  return *stripes_[(hash >> 32) & (stripes_.size() - 1)];
+}
+
+FillTable::Stripe& FillTable::stripe_of(const Token& token) const {
+  TIERCEL_CHECK(token.table_ == this);  // Else it has ended, was moved from, or is another's.
+  return stripe_of(token.node_->hash);
+}
+
+std::unique_ptr<FillTable::Node>& FillTable::place_of(Stripe& stripe, std::string_view key,
+                                                      std::uint64_t hash) {
+  std::unique_ptr<Node>* place = &stripe.buckets[hash & (stripe.buckets.size() - 1)];
+  while (*place && ((*place)->hash != hash || (*place)->key != key)) place = &(*place)->next;
+  return *place;
+}
+
+FillTable::Node& FillTable::node_of(Stripe& stripe, std::string_view key, std::uint64_t hash) {
+  std::unique_ptr<Node>& place = place_of(stripe, key, hash);
+  if (place) return *place;
+  std::unique_ptr<Node> made = std::move(stripe.spare);
+  if (made) {
+    stripe.spare = std::move(made->next);
+    --stripe.spares;
+  } else {
+    made = std::make_unique<Node>();
+  }
+  made->hash = hash;
+  made->key.assign(key);
+  Node& node = *made;
+  place = std::move(made);
+  if (++stripe.nodes > stripe.buckets.size()) grow(stripe);
+  return node;
+}
+
+void FillTable::grow(Stripe& stripe) {
+  std::vector<std::unique_ptr<Node>> wider(2 * stripe.buckets.size());
+  for (auto& bucket : stripe.buckets) {
+    while (bucket) {
+      std::unique_ptr<Node> node = std::move(bucket);
+      bucket = std::move(node->next);
+      auto& place = wider[node->hash & (wider.size() - 1)];
+      node->next = std::move(place);
+      place = std::move(node);
+    }
+  }
+  stripe.buckets = std::move(wider);
+}
+
+void FillTable::remove(Stripe& stripe, const Node& node) {
+  std::unique_ptr<Node>* place = &stripe.buckets[node.hash & (stripe.buckets.size() - 1)];
+  while (place->get() != &node) place = &(*place)->next;
+  std::unique_ptr<Node> removed = std::move(*place);
+  *place = std::move(removed->next);
+  --stripe.nodes;
+  if (stripe.spares == kSparesMax || removed->key.capacity() > kSpareKeyBytesMax) return;
+  removed->marks = removed->marks_hard = 0;
+  removed->floor = kVersionUnknown;
+  removed->next = std::move(stripe.spare);
+  stripe.spare = std::move(removed);
+  ++stripe.spares;
 }
 
 FillTable::Token FillTable::begin(std::string_view key) {
+  const std::uint64_t hash = hash_of(key);
+  Stripe& stripe = stripe_of(hash);
+  MutexLock lock{stripe.mutex};
+  Node& node = node_of(stripe, key, hash);
+  ++node.tokens;
+  ++stripe.tokens;
   Token token;
   token.table_ = this;
-  token.key_ = key;
-  Stripe& stripe = stripe_of(key);
-  MutexLock lock{stripe.mutex};
-  KeyState& state = stripe.keys[token.key_];
-  ++state.tokens;
-  ++stripe.tokens;
+  token.node_ = &node;
   token.epoch_ = stripe.epoch;
-  token.marks_ = state.marks;
-  token.marks_hard_ = state.marks_hard;
+  token.marks_ = node.marks;
+  token.marks_hard_ = node.marks_hard;
   return token;
 }
 
@@ -70,14 +150,13 @@ void FillTable::mark(std::string_view key, Version version) {
 }
 
 void FillTable::mark_locked(Stripe& stripe, std::string_view key, Version version) {
-  const auto found = stripe.keys.find(key);
-  if (found == stripe.keys.end()) return;
-  KeyState& state = found->second;
-  ++state.marks;
+  Node* const node = place_of(stripe, key, hash_of(key)).get();
+  if (node == nullptr) return;
+  ++node->marks;
   if (version == kVersionUnknown) {
-    ++state.marks_hard;
+    ++node->marks_hard;
   } else {
-    state.floor = std::max(state.floor, version);
+    node->floor = std::max(node->floor, version);
   }
 }
 
@@ -86,45 +165,41 @@ void FillTable::mark_all() {
     MutexLock lock{stripe->mutex};
     ++stripe->epoch;
     // Versions of the ended epoch mean nothing in the new one.
-    for (auto& [key, state] : stripe->keys) state.floor = kVersionUnknown;
+    for (const auto& bucket : stripe->buckets) {
+      for (Node* node = bucket.get(); node != nullptr; node = node->next.get()) {
+        node->floor = kVersionUnknown;
+      }
+    }
   }
 }
 
 bool FillTable::untouched(const Token& token) const {
-  TIERCEL_CHECK(token.table_ == this);
-  const Stripe& stripe = stripe_of(token.key_);
+  const Stripe& stripe = stripe_of(token);
   MutexLock lock{stripe.mutex};
-  const auto found = stripe.keys.find(token.key_);
-  TIERCEL_CHECK(found != stripe.keys.end());
-  return token.epoch_ == stripe.epoch && token.marks_ == found->second.marks;
+  return token.epoch_ == stripe.epoch && token.marks_ == token.node_->marks;
 }
 
 bool FillTable::admits(const Stripe& stripe, const Token& token, Version version) {
-  TIERCEL_CHECK(token.table_ != nullptr);  // Ended or moved from.
-  const auto found = stripe.keys.find(token.key_);
-  TIERCEL_CHECK(found != stripe.keys.end());
-  const KeyState& state = found->second;
-  if (token.epoch_ != stripe.epoch || token.marks_hard_ != state.marks_hard) return false;
+  const Node& node = *token.node_;
+  if (token.epoch_ != stripe.epoch || token.marks_hard_ != node.marks_hard) return false;
   // Another fill's newer value may be in L1 already, so the floor counts even without a mark.
-  if (version != kVersionUnknown) return version >= state.floor;
-  return token.marks_ == state.marks && state.floor == kVersionUnknown;
+  if (version != kVersionUnknown) return version >= node.floor;
+  return token.marks_ == node.marks && node.floor == kVersionUnknown;
 }
 
 void FillTable::finish(Stripe& stripe, Token& token, Version inserted) {
-  const auto found = stripe.keys.find(token.key_);
-  TIERCEL_CHECK(found != stripe.keys.end());
-  KeyState& state = found->second;
+  Node& node = *token.node_;
   // Whoever comes from now on may have seen this one, and must not join a fill that could bring an
   // older one.
-  if (inserted != kVersionUnknown) ++state.marks;
-  state.floor = std::max(state.floor, inserted);
+  if (inserted != kVersionUnknown) ++node.marks;
+  node.floor = std::max(node.floor, inserted);
   --stripe.tokens;
-  if (--state.tokens == 0) stripe.keys.erase(found);
+  if (--node.tokens == 0) remove(stripe, node);
   token.table_ = nullptr;
 }
 
 void FillTable::abandon(Token& token) {
-  Stripe& stripe = stripe_of(token.key_);
+  Stripe& stripe = stripe_of(token);
   MutexLock lock{stripe.mutex};
   finish(stripe, token, kVersionUnknown);
 }

@@ -53,6 +53,15 @@
   "  redis.call('SET', " key ", version .. " envelope ", 'PX', " ttl ")\n" \
   "end\n"
 
+// A fill lease is its holder's token, and one byte more once somebody waits for its end.
+#define TIERCEL_LUA_END_LEASE(lease, refusal, channel, message) \
+  "local held = redis.call('GET', " lease ")\n" \
+  "if not held or string.sub(held, 1, #ARGV[1]) ~= ARGV[1] then return " refusal " end\n" \
+  "redis.call('DEL', " lease ")\n" \
+  "if #held > #ARGV[1] then\n" \
+  "  redis.call('PUBLISH', " channel ", '\\0\\0\\0\\0\\0\\0\\0\\0' .. " message ")\n" \
+  "end\n"
+
 // From the history entry on, what every write of one key does.
 #define TIERCEL_LUA_WRITE \
   "local ms, seq\n" \
@@ -173,50 +182,144 @@ const std::string_view kReadTagsScript =
     "if #ARGV == 0 then return redis.call('HGETALL', KEYS[2]) end\n"
     "return redis.call('HMGET', KEYS[2], unpack(ARGV))\n";
 
-const std::string_view kBeginFillScript =
-    "if ARGV[3] == '0' then\n"
-    "  local value = redis.call('GET', KEYS[1])\n"
-    "  if value then return {1, value, redis.call('PTTL', KEYS[1])} end\n"
+// clang-format off
+// MGET takes what is no string for nothing, so what there is is counted.
+const std::string_view kBeginFillsScript =
+    "local call, keys, args = redis.call, KEYS, ARGV\n"
+    "local count = (#keys - 2) / 2\n"
+    "local values, strings = {}, 0\n"
+    "local are_strings = true\n"
+    "if args[2] == '0' then\n"
+    "  values = call('MGET', unpack(keys, 3, count + 2))\n"
+    "  for i = 1, count do\n"
+    "    if values[i] then strings = strings + 1 end\n"
+    "  end\n"
+    "  are_strings = call('EXISTS', unpack(keys, 3, count + 2)) == strings\n"
     "end\n"
-    "if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) and\n"
-    "    redis.call('GET', KEYS[2]) ~= ARGV[1] then\n"
-    "  return {3, redis.call('PTTL', KEYS[2])}\n"
-    "end\n" TIERCEL_LUA_NEWEST("KEYS[3]") TIERCEL_LUA_PACK_VERSION
-    "redis.call('HSETNX', KEYS[4], 'base', version)\n"
-    "return {2, version}\n";
+    "local granted_at = false\n"
+    "local answers = {false}\n"
+    "for i = 1, count do\n"
+    "  local lease, token = keys[i + 2 + count], args[i + 3]\n"
+    "  local old, left, answer = values[i], -1, false\n"
+    "  if old then\n"
+    "    left = call('PTTL', keys[i + 2])\n"
+    "    local wanted = args[3] + 0\n"
+    "    if left >= 0 and string.sub(old, 9, 14) == '\\241TCL\\1\\1' and #old >= 72 and\n"
+    "        string.sub(old, 25, 32) == '\\0\\0\\0\\0\\3\\0\\2\\0' then\n"
+    "      local s1, s2, h1, h2 = struct.unpack('<I4I4I4I4', old, 41)\n"
+    "      local soft, hard = s1 + s2 * 4294967296, h1 + h2 * 4294967296\n"
+    "      if soft > 0 and soft < hard then wanted = wanted + hard - soft end\n"
+    "    end\n"
+    "    if left < 0 or left >= wanted then answer = {1, old, left} end\n"
+    "  elseif not are_strings and call('EXISTS', keys[i + 2]) == 1 then\n"
+    "    answer = 0\n"
+    "  end\n"
+    "  if not answer and not call('SET', lease, token, 'NX', 'PX', args[1]) then\n"
+    "    local held = redis.pcall('GET', lease)\n"
+    "    if type(held) ~= 'string' then\n"
+    "      answer = 4\n"
+    "    elseif string.sub(held, 1, #token) ~= token then\n"
+    "      if #held == #token then call('APPEND', lease, 'w') end\n"
+    "      answer = {3, old or false, left, call('PTTL', lease)}\n"
+    "    end\n"
+    "  end\n"
+    "  if not answer then\n"
+    "    if not granted_at then\n"
+    TIERCEL_LUA_NEWEST("keys[1]")
+    TIERCEL_LUA_PACK_VERSION
+    "      call('HSETNX', keys[2], 'base', version)\n"
+    "      granted_at = version\n"
+    "    end\n"
+    "    answer = old and {2, old, left} or 2\n"
+    "  end\n"
+    "  answers[i + 1] = answer\n"
+    "end\n"
+    "answers[1] = granted_at\n"
+    "return answers\n";
 
 // What the tags say is never newer than what the fill saw, or the fill is refused: also where
 // nothing says what happened meanwhile, for the hash is gone, or was begun since.
-// clang-format off
-const std::string_view kFinishFillScript =
-    "if redis.call('GET', KEYS[2]) ~= ARGV[1] then return false end\n"
-    "redis.call('DEL', KEYS[2])\n"
-    "if ARGV[7] == '0' and redis.call('EXISTS', KEYS[1]) == 1 then return false end\n"
-    "local high, low = struct.unpack('>I4I4', ARGV[6])\n"
-    "local changed = redis.call('HMGET', KEYS[4], 'base', unpack(ARGV, 8))\n"
-    "if not changed[1] then return false end\n"
-    "for i = 1, #changed do\n"
-    "  if changed[i] then\n"
-    "    local h, l = struct.unpack('>I4I4', changed[i])\n"
-    "    if h > high or (h == high and l > low) then return false end\n"
+const std::string_view kFinishFillsScript =
+    "local call, keys, args = redis.call, KEYS, ARGV\n"
+    "local count = (#keys - 2) / 2\n"
+    "local held = call('MGET', unpack(keys, count + 3))\n"
+    "local answers, ended, unseen, is_awaited = {}, {}, {}, false\n"
+    "for i = 1, count do\n"
+    "  answers[i] = false\n"
+    "  local mine, token = held[i], args[6 * i - 2]\n"
+    "  if mine and mine ~= token then\n"
+    "    mine = #mine == #token + 1 and string.sub(mine, 1, #token) == token\n"
+    "    if mine then is_awaited = true end\n"
+    "  end\n"
+    "  held[i] = mine\n"
+    "  if mine then\n"
+    "    ended[#ended + 1] = keys[i + 2 + count]\n"
+    "    if args[6 * i + 2] == '0' then unseen[#unseen + 1] = keys[i + 2] end\n"
     "  end\n"
     "end\n"
-    "local ms, seq\n"
-    "local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)\n"
-    "if last[1] then\n"
-    "  local id = last[1][1]\n"
-    TIERCEL_LUA_PARSE_ID
-    "else\n"
-    TIERCEL_LUA_APPEND("KEYS[3]", "ARGV[4]", "ARGV[5]")
+    "if #ended == 0 then return answers end\n"
+    "call('DEL', unpack(ended))\n"
+    "if is_awaited then\n"
+    "  call('PUBLISH', args[2], '\\0\\0\\0\\0\\0\\0\\0\\0' .. args[1])\n"
     "end\n"
+    "local base = call('HGET', keys[2], 'base')\n"
+    "if not base then return answers end\n"
+    "local are_unseen_free = #unseen == 0 or call('EXISTS', unpack(unseen)) == 0\n"
+    "local newest, granted_at, high, low, is_after_base = false, false, 0, 0, false\n"
+    "for i = 1, count do\n"
+    "  local is_good, value, may_replace = held[i], keys[i + 2], args[6 * i + 2]\n"
+    "  if is_good and may_replace == '0' then\n"
+    "    is_good = are_unseen_free or call('EXISTS', value) == 0\n"
+    "  elseif is_good and may_replace ~= '1' then\n"
+    "    local head = redis.pcall('GETRANGE', value, 0, 7)\n"
+    "    is_good = head == '' or head == string.sub(may_replace, 2)\n"
+    "  end\n"
+    "  if is_good and granted_at ~= args[6 * i + 1] then\n"
+    "    granted_at = args[6 * i + 1]\n"
+    "    high, low = struct.unpack('>I4I4', granted_at)\n"
+    "    local h, l = struct.unpack('>I4I4', base)\n"
+    "    is_after_base = h < high or (h == high and l <= low)\n"
+    "  end\n"
+    "  is_good = is_good and is_after_base\n"
+    "  local slots = args[6 * i + 3]\n"
+    "  if is_good and slots ~= '' then\n"
+    "    local fields = {}\n"
+    "    for at = 1, #slots, 2 do fields[#fields + 1] = (struct.unpack('>I2', slots, at)) end\n"
+    "    local changed = call('HMGET', keys[2], unpack(fields))\n"
+    "    for c = 1, #changed do\n"
+    "      if changed[c] then\n"
+    "        local h, l = struct.unpack('>I4I4', changed[c])\n"
+    "        if h > high or (h == high and l > low) then is_good = false end\n"
+    "      end\n"
+    "    end\n"
+    "  end\n"
+    "  if is_good then\n"
+    "    if not newest then\n"
+    "      local ms, seq\n"
+    "      local last = call('XREVRANGE', keys[1], '+', '-', 'COUNT', 1)\n"
+    "      if last[1] then\n"
+    "        local id = last[1][1]\n"
+    TIERCEL_LUA_PARSE_ID
+    "      else\n"
+    TIERCEL_LUA_APPEND("keys[1]", "args[1]", "args[3]")
+    "      end\n"
     TIERCEL_LUA_PACK_VERSION
-    TIERCEL_LUA_STORE("KEYS[1]", "ARGV[2]", "ARGV[3]")
-    "return version\n";
+    "      newest = version\n"
+    "    end\n"
+    "    local ttl = args[6 * i]\n"
+    "    if ttl == '0' then\n"
+    "      call('SET', value, newest .. args[6 * i - 1])\n"
+    "    else\n"
+    "      call('SET', value, newest .. args[6 * i - 1], 'PX', ttl)\n"
+    "    end\n"
+    "    answers[i] = newest\n"
+    "  end\n"
+    "end\n"
+    "return answers\n";
 // clang-format on
 
 const std::string_view kAbandonFillScript =
-    "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n"
-    "return redis.call('DEL', KEYS[1])\n";
+    TIERCEL_LUA_END_LEASE("KEYS[1]", "0", "ARGV[2]", "ARGV[3]") "return 1\n";
 
 const std::string_view kNewestScript =
     "local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)\n"
@@ -243,5 +346,49 @@ const std::string_view kRegisterLeaseScript =
     "end\n"
     "if longest == mine then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end\n"
     "return longest\n";
+
+// The number is drawn before the lock is taken: where the second is refused a number is skipped.
+// clang-format off
+const std::string_view kAcquireLockScript =
+    "local held = redis.call('GET', KEYS[1])\n"
+    "if held then\n"
+    "  if string.sub(held, 1, 16) == ARGV[1] then\n"
+    "    redis.call('PEXPIRE', KEYS[1], ARGV[2])\n"
+    "    return {1, string.sub(held, 17, 24)}\n"
+    "  end\n"
+    "  if ARGV[3] == '1' and #held == 24 and\n"
+    "      string.sub(held, 1, 8) ~= string.sub(ARGV[1], 1, 8) then\n"
+    "    redis.call('APPEND', KEYS[1], 'w')\n"
+    "  end\n"
+    "  return {0, redis.call('PTTL', KEYS[1])}\n"
+    "end\n"
+    "local now = redis.call('TIME')\n"
+    "local ms, seq = now[1] * 1000 + math.floor(now[2] / 1000), now[2] % 1000 * 1024\n"
+    "local last = redis.call('GET', KEYS[2])\n"
+    "if last and #last == 8 then\n"
+    "  local high, low = struct.unpack('>I4I4', last)\n"
+    "  local last_seq = low % 1048576\n"
+    "  local last_ms = high * 4096 + (low - last_seq) / 1048576\n"
+    "  if last_ms > ms or (last_ms == ms and last_seq >= seq) then\n"
+    "    ms, seq = last_ms, last_seq + 1\n"
+    "    if seq > 1048575 then ms, seq = ms + 1, 0 end\n"
+    "  end\n"
+    "end\n"
+    TIERCEL_LUA_PACK_VERSION
+    "redis.call('SET', KEYS[2], version)\n"
+    "redis.call('SET', KEYS[1], ARGV[1] .. version, 'PX', ARGV[2])\n"
+    "return {1, version}\n";
+// clang-format on
+
+const std::string_view kRenewLockScript =
+    "local held = redis.call('GET', KEYS[1])\n"
+    "if not held or string.sub(held, 1, 16) ~= ARGV[1] then return 0 end\n"
+    "return redis.call('PEXPIRE', KEYS[1], ARGV[2])\n";
+
+const std::string_view kReleaseLockScript =
+    "local held = redis.call('GET', KEYS[1])\n"
+    "if not held or string.sub(held, 1, 16) ~= ARGV[1] then return 0 end\n"
+    "redis.call('DEL', KEYS[1])\n"
+    "return #held > 24 and 2 or 1\n";
 
 }  // namespace tiercel::coherence

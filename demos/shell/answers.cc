@@ -144,10 +144,11 @@ Json lease_answer(const LeaseInfo& lease) {
 
 Json stats_answer(const CacheStats& stats) {
   const auto& [l1, l2, reads_l1, reads_l2, reads_loader, reads_absent, reads_failed, reads_joined,
-               lease_refusals, reads_stale, loads, loads_failed, loads_not_stored, fills, refreshed,
-               fills_dropped, writes_acknowledged, writes_failed, writes_unknown,
-               invalidations_queued, invalidations_collapsed, values_corrupt, values_foreign,
-               messages, messages_unreadable, epochs, epochs_warm, l1_drops, reads_waiting, audit] =
+               lease_refusals, reads_stale, loads, loads_failed, loads_not_stored, loads_past_l2,
+               l2_breaker, fills, refreshed, fills_dropped, writes_acknowledged, writes_failed,
+               writes_unknown, invalidations_queued, invalidations_collapsed, values_corrupt,
+               values_foreign, messages, messages_unreadable, locks_held, locks_waiting,
+               locks_granted, locks_lost, epochs, epochs_warm, l1_drops, reads_waiting, audit] =
       stats;
   Json answer = with_op("stats");
   answer["l1"] = l1_stats(l1);
@@ -163,6 +164,8 @@ Json stats_answer(const CacheStats& stats) {
   answer["loads"] = loads;
   answer["loads_failed"] = loads_failed;
   answer["loads_not_stored"] = loads_not_stored;
+  answer["loads_past_l2"] = loads_past_l2;
+  answer["l2_breaker"] = to_string(l2_breaker);
   answer["fills"] = fills;
   answer["refreshed"] = refreshed;
   answer["fills_dropped"] = fills_dropped;
@@ -175,6 +178,10 @@ Json stats_answer(const CacheStats& stats) {
   answer["values_foreign"] = values_foreign;
   answer["messages"] = messages;
   answer["messages_unreadable"] = messages_unreadable;
+  answer["locks_held"] = locks_held;
+  answer["locks_waiting"] = locks_waiting;
+  answer["locks_granted"] = locks_granted;
+  answer["locks_lost"] = locks_lost;
   answer["epochs"] = epochs;
   answer["epochs_warm"] = epochs_warm;
   answer["l1_drops"] = l1_drops;

@@ -1,27 +1,16 @@
-#include <coroutine>
 #include <exception>
 
 #include "cache_fixture.h"
+#include "support/detached.h"
 
 namespace tiercel::testing {
 namespace {
-
-// The least coroutine there is: starts at once, tells when it is done.
-struct Task {
-  struct promise_type {
-    Task get_return_object() { return {}; }
-    std::suspend_never initial_suspend() noexcept { return {}; }
-    std::suspend_never final_suspend() noexcept { return {}; }
-    void return_void() {}
-    void unhandled_exception() { std::terminate(); }
-  };
-};
 
 TEST(Awaitable, AnL1HitDoesNotSuspend) {
   const auto cache = open_cache({});
   std::string seen;
   std::thread::id resumed_on;
-  const auto coroutine = [&]() -> Task {
+  const auto coroutine = [&]() -> Detached {
     auto written = co_await cache->co_set("k", "v");
     EXPECT_TRUE(written);
     const auto found = co_await cache->co_get("k");
@@ -37,7 +26,7 @@ TEST(Awaitable, AMissResumesOnAnotherThread) {
   const auto cache = open_cache({});
   Answer<std::string> answer;
   auto tell = answer.callback();
-  const auto coroutine = [&]() -> Task {
+  const auto coroutine = [&]() -> Detached {
     const auto found = co_await cache->co_get(
         "k", {.timeout = kPatience, .loader = [](std::string_view) { return Loaded{"v"}; }});
     tell(described(found));
@@ -49,7 +38,7 @@ TEST(Awaitable, AMissResumesOnAnotherThread) {
 TEST(Awaitable, EveryCallHasOne) {
   const auto cache = open_cache({});
   std::vector<std::string> seen;
-  const auto coroutine = [&]() -> Task {
+  const auto coroutine = [&]() -> Detached {
     (void)co_await cache->co_set("a", "1");
     (void)co_await cache->co_set("b", "2");
     (void)co_await cache->co_invalidate("a");
@@ -65,7 +54,7 @@ TEST(Awaitable, RacesWithItsAnswer) {
   const auto cache = open_cache({.negative_ttl = std::nullopt});
   constexpr int kRounds = 2000;
   std::atomic<int> resumed{0};
-  const auto coroutine = [&](std::string key) -> Task {
+  const auto coroutine = [&](std::string key) -> Detached {
     const auto found = co_await cache->co_get(
         key, {.timeout = kPatience, .loader = [](std::string_view) { return Loaded{"v"}; }});
     EXPECT_TRUE(found);

@@ -99,4 +99,30 @@ class Answer {
   std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
+// Keeps the cache's loop thread busy, so that what is to be sent meanwhile waits.
+class LoopHold {
+ public:
+  explicit LoopHold(Cache& cache) {
+    cache.get_async("(the key that holds the loop)",
+                    {.timeout = kPatience, .freshness = Freshness::latest()},
+                    [gate = gate_](const ReadResult&) { gate->pass(); });
+    EXPECT_TRUE(gate_->wait_until_arrived(1));
+    held_at = Clock::system().now();
+  }
+  ~LoopHold() { release(); }
+  LoopHold(const LoopHold&) = delete;
+  LoopHold& operator=(const LoopHold&) = delete;
+
+  void release() {
+    held_at.reset();
+    gate_->open();
+  }
+
+  // For the threads that write meanwhile.
+  static inline std::optional<TimePoint> held_at;
+
+ private:
+  const std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
+};
+
 }  // namespace tiercel::testing

@@ -1,57 +1,26 @@
 // What a hit in L1 may not do, not even one that is audited: allocate, or take a lock. A program of
 // its own, since it replaces what all of it allocates by.
 
-#include <pthread.h>
-
-#include <cstdlib>
-#include <new>
-
 #include "cache_fixture.h"
+#include "support/allocations.h"
+#include "support/locks.h"
 #include "support/redis_server.h"
-
-namespace {
-
-struct Counts {
-  std::uint64_t allocations = 0;
-  std::uint64_t locks = 0;
-};
-constinit thread_local Counts counts;
-
-void* allocate(std::size_t size) noexcept {
-  ++counts.allocations;
-  void* const memory = std::malloc(size);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
-
-}  // namespace
-
-void* operator new(std::size_t size) { return allocate(size); }
-void* operator new[](std::size_t size) { return allocate(size); }
-// All of them: a sanitizer's own would not know by which of ours it is given back.
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return allocate(size); }
-void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return allocate(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
-
-// By the linker's --wrap, for all that is linked into this program.
-extern "C" {
-int __real_pthread_mutex_lock(pthread_mutex_t* mutex);
-int __real_pthread_mutex_trylock(pthread_mutex_t* mutex);
-int __wrap_pthread_mutex_lock(pthread_mutex_t* mutex) {
-  ++counts.locks;
-  return __real_pthread_mutex_lock(mutex);
-}
-int __wrap_pthread_mutex_trylock(pthread_mutex_t* mutex) {
-  ++counts.locks;
-  return __real_pthread_mutex_trylock(mutex);
-}
-}
+#include "tiercel/cache/keyspace.h"
+#include "tiercel/serialization/codec.h"
 
 namespace tiercel::testing {
 namespace {
+
+struct Counts {
+  std::uint64_t allocations = tiercel::testing::allocations();
+  std::uint64_t locks = tiercel::testing::locks();
+
+  // Of this thread, since it was made.
+  [[nodiscard]] Counts since() const {
+    const Counts now;
+    return {.allocations = now.allocations - allocations, .locks = now.locks - locks};
+  }
+};
 
 class HitPath : public ::testing::Test {
  protected:
@@ -59,21 +28,22 @@ class HitPath : public ::testing::Test {
   static Counts of_hits(Cache& cache, std::string_view key) {
     // The first one of a thread registers it.
     EXPECT_TRUE(poll_until([&] { return cache.try_get(key).has_value(); }, kPatience));
-    const Counts before = counts;
+    const Counts before;
     for (int i = 0; i < 5000; ++i) (void)cache.try_get(key);
-    return {counts.allocations - before.allocations, counts.locks - before.locks};
+    return before.since();
   }
 
   const std::unique_ptr<RedisServer> server_ = RedisServer::start();
 };
 
 TEST_F(HitPath, TheCountersCount) {
-  const Counts before = counts;
+  const Counts before;
   { const auto memory = std::make_unique<std::string>(100, 'x'); }
   Mutex mutex;
   { MutexLock lock{mutex}; }
-  EXPECT_EQ(counts.allocations - before.allocations, 2U);
-  EXPECT_GE(counts.locks - before.locks, 1U);
+  const Counts done = before.since();
+  EXPECT_EQ(done.allocations, 2U);
+  EXPECT_GE(done.locks, 1U);
 }
 
 TEST_F(HitPath, AHitNeitherAllocatesNorLocksAlsoWhenItIsAudited) {
@@ -94,6 +64,37 @@ TEST_F(HitPath, AHitNeitherAllocatesNorLocksAlsoWhenItIsAudited) {
   EXPECT_GT(audit.sampled, 0U);
   EXPECT_GT(audit.dropped, 0U);
   EXPECT_GT(audit.skipped, 0U);
+}
+
+// Also one that is due to be renewed, and that is counted as hot.
+TEST_F(HitPath, ATypedHitNeitherAllocatesNorLocks) {
+  const auto cache = open_ready({.redis_url = server_->url(),
+                                 .lease = 10000ms,
+                                 .stream_timeout = 10000ms,
+                                 .hot_keys_max = 10});
+  using Names = Keyspace<serialization::BytesCodec>;
+  std::atomic<int> loads{0};
+  const auto names =
+      Names::open(*cache, {.name = "n",
+                           .policy = {.ttl = 100ms, .stale_max = 1h, .soft_deadline = 0ms},
+                           .loader = [&](std::string_view, const auto&) -> Names::Loaded {
+                             if (++loads > 1) return unavailable("away");
+                             return Names::Load{std::string{"v"}};
+                           }});
+  ASSERT_TRUE(names);
+  ASSERT_TRUE(names->get(7));
+  EXPECT_TRUE(poll_until(
+      [&] {
+        const auto found = names->try_get(7);
+        return found && found->value().is_stale();
+      },
+      kPatience));
+  const Counts before;
+  for (int i = 0; i < 5000; ++i) (void)names->try_get(7);
+  for (int i = 0; i < 5000; ++i) (void)names->try_get(8);
+  const Counts done = before.since();
+  EXPECT_EQ(done.allocations, 0U);
+  EXPECT_EQ(done.locks, 0U);
 }
 
 }  // namespace

@@ -90,11 +90,31 @@ TEST_F(RedisCache, EntriesExpireInBothTiers) {
 TEST_F(RedisCache, L1DoesNotOutliveRedis) {
   const auto a = open();
   const auto b = open();
-  ASSERT_TRUE(a->set("k", "v", {.ttl = 60000ms}));
-  // b's entry lives as long as Redis says at the time of its fetch, not as long as the writer said.
-  server_->command({"PEXPIRE", "tiercel:k", "200"});
-  ASSERT_EQ(read_value(*b, "k"), "v");
-  EXPECT_TRUE(poll_until([&] { return !b->try_get("k"); }));
+  const auto with_foreign_writers = open({.foreign_writers = true});
+  ASSERT_TRUE(a->set("k", "v", {.ttl = 1000ms}));
+  ASSERT_TRUE(a->set("foreign", "v", {.ttl = 60000ms}));
+  (void)read_value(*b, "k");
+  EXPECT_TRUE(poll_until([&] { return server_->command({"EXISTS", "tiercel:k"}) == "0"; }));
+  EXPECT_FALSE(b->try_get("k"));
+  // Foreign writers may have said something else than the value does.
+  server_->command({"PEXPIRE", "tiercel:foreign", "200"});
+  ASSERT_EQ(read_value(*with_foreign_writers, "foreign"), "v");
+  EXPECT_TRUE(poll_until([&] { return !with_foreign_writers->try_get("foreign"); }));
+}
+
+TEST_F(RedisCache, WhatWasLoadedLongAfterTheLastWriteIsKeptAllTheSame) {
+  const auto a = open();
+  const auto b = open();
+  ASSERT_TRUE(a->set("the last write", "v"));
+  const auto written_at = Clock::system().now();
+  EXPECT_TRUE(poll_until([&] { return Clock::system().now() > written_at + 600ms; }));
+  const ReadOptions loading{.timeout = kPatience, .loader = [](std::string_view) {
+                              return Loaded{"v", 500ms};
+                            }};
+  ASSERT_EQ(described(a->get("k", loading)), "v@loader");
+  EXPECT_TRUE(poll_until([&] { return described(b->get("k", loading)) == "v@l1"; }));
+  EXPECT_TRUE(poll_until([&] { return server_->command({"EXISTS", "tiercel:k"}) == "0"; }));
+  EXPECT_FALSE(b->try_get("k"));
 }
 
 TEST_F(RedisCache, TheTtlPolicyReachesRedis) {

@@ -159,6 +159,21 @@ TEST_F(WriteOptionsTest, AFenceWaitsForTheLongestLeaseInTheFleet) {
   EXPECT_GE(Clock::system().now() - before, 700ms);
 }
 
+TEST_F(WriteOptionsTest, AFencedWriteIsAnsweredWhenItsCacheIsClosed) {
+  const auto slow = open({.lease = 60s, .stream_timeout = 90s});
+  auto fast = open({.lease = 50ms});
+  Answer<WriteResult> answer;
+  fast->set_async("k", "v", {.timeout = kPatience, .fence = true}, answer.callback());
+  ASSERT_TRUE(poll_until([&] { return server_->command({"EXISTS", "tiercel:k"}) == "1"; }));
+  std::this_thread::sleep_for(50ms);  // Its fence has begun, most likely.
+  EXPECT_FALSE(answer.arrived());
+  fast.reset();
+  ASSERT_TRUE(answer.arrived());
+  const WriteResult written = answer.take();
+  ASSERT_FALSE(written);
+  EXPECT_EQ(written.error().code, ErrorCode::kDeadlineExceeded) << written.error().to_string();
+}
+
 TEST_F(WriteOptionsTest, AValueThatIsPushedIsInL1OfThoseWhoHadTheKey) {
   const auto writer = open({.value_push_bytes_max = 200});
   const auto holder = open();

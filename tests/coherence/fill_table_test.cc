@@ -42,6 +42,24 @@ TEST_F(FillTableTest, AValueOfUnknownVersionIsInsertedWhenNothingHappened) {
   EXPECT_TRUE(commit(table_.begin("k"), kVersionUnknown));
 }
 
+// More than the table has room for at first, and then again in the place of those.
+TEST_F(FillTableTest, EachOfManyKeysHasItsOwnTokens) {
+  constexpr std::size_t kKeys = 2000;
+  const auto key_of = [](std::size_t i) { return "key " + std::to_string(i); };
+  for (int round = 0; round < 2; ++round) {
+    std::vector<FillTable::Token> tokens;
+    for (std::size_t i = 0; i < kKeys; ++i) tokens.push_back(table_.begin(key_of(i)));
+    EXPECT_EQ(table_.tokens_under_way(), kKeys);
+    for (std::size_t i = 0; i < kKeys; i += 3) table_.mark(key_of(i), kVersionUnknown);
+    for (std::size_t i = 0; i < kKeys; ++i) {
+      EXPECT_EQ(tokens[i].key(), key_of(i));
+      EXPECT_EQ(table_.untouched(tokens[i]), i % 3 != 0) << key_of(i);
+      EXPECT_EQ(commit(std::move(tokens[i]), 5), i % 3 != 0) << key_of(i);
+    }
+    EXPECT_EQ(table_.tokens_under_way(), 0U);
+  }
+}
+
 TEST_F(FillTableTest, AHardMarkBarsEveryTokenThatStands) {
   auto first = table_.begin("k");
   auto second = table_.begin("k");

@@ -24,6 +24,8 @@ TEST(Names, AreAsDocumented) {
   const Names names = names_of("game-1.eu_west");
   EXPECT_EQ(names.value_key("player:42"), "game-1.eu_west:player:42");
   EXPECT_EQ(names.fill_key("player:42"), "game-1.eu_west/fill:player:42");
+  EXPECT_EQ(names.lock_key("nightly"), "game-1.eu_west/lock:nightly");
+  EXPECT_EQ(names.lock_number_key(), "game-1.eu_west/lock_number");
   EXPECT_EQ(names.history_key(), "game-1.eu_west/history");
   EXPECT_EQ(names.tags_key(), "game-1.eu_west/tags");
   EXPECT_EQ(names.lease_key(), "game-1.eu_west/lease");
@@ -74,12 +76,14 @@ TEST(Names, NeverCollide) {
   for (const auto& name_space : name_spaces) {
     const Names names = names_of(name_space);
     claim(names.history_key(), name_space + "'s history");
+    claim(names.lock_number_key(), name_space + "'s lock number");
     claim(names.tags_key(), name_space + "'s tags");
     claim(names.lease_key(), name_space + "'s longest lease");
     claim(names.channel(), name_space + "'s channel");
     for (const auto& key : keys) {
       claim(names.value_key(key), name_space + "'s value of " + escape_bytes(key));
       claim(names.fill_key(key), name_space + "'s fill lease of " + escape_bytes(key));
+      claim(names.lock_key(key), name_space + "'s lock " + escape_bytes(key));
     }
   }
 }

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -101,18 +102,61 @@ class ScriptsTest : public ::testing::Test {
     return version_of(reply);
   }
 
+  // Of one key: its answer.
+  static RedisReply only(const RedisReply& reply) {
+    EXPECT_EQ(reply.elements.size(), 1U) << reply.to_text();
+    return reply.elements.size() == 1 ? reply.elements[0] : reply;
+  }
+  // The outcome, and what goes with it:
+  //   1 value, its ttl; 2 version granted at, old, its ttl; 3 ms of the lease, old, its ttl
   RedisReply begin_fill(const std::string& key, const std::string& token,
-                        const std::string& life_ms = "60000", const std::string& force = "0") {
-    return run(
-        kBeginFillScript,
-        {names_.value_key(key), names_.fill_key(key), names_.history_key(), names_.tags_key()},
-        {token, life_ms, force});
+                        const std::string& life_ms = "60000", const std::string& force = "0",
+                        const std::string& left_min = "0") {
+    return begin_fills({{key, token}}, life_ms, force, left_min)[0];
+  }
+  struct Begin {
+    std::string key;
+    std::string token;
+  };
+  std::vector<RedisReply> begin_fills(const std::vector<Begin>& begins,
+                                      const std::string& life_ms = "60000",
+                                      const std::string& force = "0",
+                                      const std::string& left_min = "0") {
+    std::vector<std::string> keys = {names_.history_key(), names_.tags_key()};
+    for (const Begin& begin : begins) keys.push_back(names_.value_key(begin.key));
+    for (const Begin& begin : begins) keys.push_back(names_.fill_key(begin.key));
+    std::vector<std::string> arguments = {life_ms, force, left_min};
+    for (const Begin& begin : begins) arguments.push_back(begin.token);
+    RedisReply reply = run(kBeginFillsScript, keys, arguments);
+    EXPECT_EQ(reply.elements.size(), begins.size() + 1) << reply.to_text();
+    std::vector<RedisReply> answers;
+    for (std::size_t i = 1; i < reply.elements.size(); ++i) {
+      answers.push_back(told(reply.elements[0], reply.elements[i]));
+    }
+    answers.resize(begins.size());
+    return answers;
+  }
+  static RedisReply told(const RedisReply& granted_at, const RedisReply& answer) {
+    const bool is_number = answer.kind == Reply::kInteger;
+    RedisReply told = answer;
+    if (is_number) told.elements = {answer};
+    const std::int64_t outcome = told.elements.at(0).integer;
+    if (is_number && outcome == 2) {
+      RedisReply endless;
+      endless.kind = Reply::kInteger;
+      endless.integer = -1;
+      told.elements.insert(told.elements.end(), {RedisReply{}, endless});
+    }
+    if (outcome == 2) told.elements.insert(told.elements.begin() + 1, granted_at);
+    if (outcome == 3)
+      std::rotate(told.elements.begin() + 1, told.elements.begin() + 3, told.elements.end());
+    return told;
   }
   // As begin_fill, where the lease must be granted: the version that it was granted at.
   Version grant(const std::string& key, const std::string& token, const std::string& force = "0") {
     const RedisReply reply = begin_fill(key, token, "60000", force);
-    EXPECT_EQ(reply.elements.size(), 2U) << reply.to_text();
-    if (reply.elements.size() != 2) return kVersionUnknown;
+    EXPECT_EQ(reply.elements.size(), 4U) << reply.to_text();
+    if (reply.elements.size() != 4) return kVersionUnknown;
     EXPECT_EQ(reply.elements[0].integer, 2) << reply.to_text();
     return version_of(reply.elements[1]);
   }
@@ -127,17 +171,22 @@ class ScriptsTest : public ::testing::Test {
                                 const std::string& ttl_ms = "0",
                                 const std::string& message = "filled",
                                 const std::string& force = "0") {
-    std::vector<std::string> arguments = {
-        token, envelope, ttl_ms, message, std::string{kHistoryEntries}, bytes_of(granted_at),
-        force};
-    arguments.insert(arguments.end(), slots.begin(), slots.end());
-    return run(
-        kFinishFillScript,
-        {names_.value_key(key), names_.fill_key(key), names_.history_key(), names_.tags_key()},
-        arguments);
+    return only(
+        run(kFinishFillsScript,
+            {names_.history_key(), names_.tags_key(), names_.value_key(key), names_.fill_key(key)},
+            {message, names_.channel(), std::string{kHistoryEntries}, token, envelope, ttl_ms,
+             bytes_of(granted_at), force, packed(slots)}));
+  }
+  static std::string packed(const std::vector<std::string>& slots) {
+    std::string bytes;
+    for (const std::string& slot : slots) {
+      const int number = std::stoi(slot);
+      bytes += {static_cast<char>(number / 256), static_cast<char>(number % 256)};
+    }
+    return bytes;
   }
   RedisReply abandon_fill(const std::string& key, const std::string& token) {
-    return run(kAbandonFillScript, {names_.fill_key(key)}, {token});
+    return run(kAbandonFillScript, {names_.fill_key(key)}, {token, names_.channel(), "given up"});
   }
 
   static Version version_of(const RedisReply& reply) {

@@ -240,9 +240,11 @@ TEST_F(ScriptsTagsTest, AFillOverADeadValueIsStored) {
 
 TEST_F(ScriptsTagsTest, AFillWithoutAGrantIsRefusedAsAnError) {
   grant("k", "token");
-  const std::vector<std::string> keys = {names_.value_key("k"), names_.fill_key("k"),
-                                         names_.history_key(), names_.tags_key()};
-  EXPECT_TRUE(run(kFinishFillScript, keys, {"token", "v", "0", "m", "1000", "", "0"}).is_error());
+  const std::vector<std::string> keys = {names_.history_key(), names_.tags_key(),
+                                         names_.value_key("k"), names_.fill_key("k")};
+  EXPECT_TRUE(
+      run(kFinishFillsScript, keys, {"m", names_.channel(), "1000", "token", "v", "0", "", "0", ""})
+          .is_error());
   EXPECT_TRUE(stored("k").is_nil());
 }
 

@@ -5,11 +5,11 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include <coroutine>
 #include <thread>
 
 #include "client_fixture.h"
 #include "fake_sentinel.h"
+#include "support/detached.h"
 #include "support/redis_server.h"
 #include "tiercel/l2/replica_reader.h"
 
@@ -48,19 +48,9 @@ TEST_F(ClientForms, AViewIsTheReplyUncopied) {
   EXPECT_EQ(refused, ErrorCode::kClosed);
 }
 
-struct Task {
-  struct promise_type {
-    Task get_return_object() { return {}; }
-    std::suspend_never initial_suspend() noexcept { return {}; }
-    std::suspend_never final_suspend() noexcept { return {}; }
-    void return_void() {}
-    void unhandled_exception() { std::abort(); }
-  };
-};
-
 // Parameters and not captures: they live in the coroutine's frame.
-Task increment(Client& client, EventLoop& loop, int times, TimePoint deadline,
-               std::atomic<int>& right, std::atomic<int>& finished) {
+testing::Detached increment(Client& client, EventLoop& loop, int times, TimePoint deadline,
+                            std::atomic<int>& right, std::atomic<int>& finished) {
   for (int i = 0; i < times; ++i) {
     const auto reply = co_await client.execute(Command{Retry::kIfNotSent, "INCR", "n"}, deadline);
     if (reply && reply->is_integer() && loop.on_loop_thread()) right.fetch_add(1);
@@ -81,8 +71,8 @@ TEST_F(ClientForms, CoroutinesGoOnOnTheLoopThread) {
   EXPECT_EQ(server->command({"GET", "n"}), "10000");
 }
 
-Task collect_codes(Client& client, TimePoint deadline, int times, std::vector<ErrorCode>& codes,
-                   std::atomic<bool>& finished) {
+testing::Detached collect_codes(Client& client, TimePoint deadline, int times,
+                                std::vector<ErrorCode>& codes, std::atomic<bool>& finished) {
   for (int i = 0; i < times; ++i) {
     const auto reply = co_await client.execute(Command{Retry::kSafe, "PING"}, deadline);
     codes.push_back(reply ? ErrorCode::kInternal : reply.error().code);

@@ -28,7 +28,8 @@ run_or_fail("configure" ${CMAKE_COMMAND}
   -DCMAKE_CXX_COMPILER_LAUNCHER=${CXX_COMPILER_LAUNCHER}
   -DCMAKE_CXX_FLAGS=${flags}
   -DCMAKE_PREFIX_PATH=${prefix}
-  -DEXPECTED_PREFIX=${prefix})
+  -DEXPECTED_PREFIX=${prefix}
+  -DEXPECT_PROMETHEUS=${PROMETHEUS})
 run_or_fail("build" ${CMAKE_COMMAND} --build ${consumer_binary_dir} --config ${CONFIG} --parallel 2)
 run_or_fail("run" ${CMAKE_CTEST_COMMAND} --test-dir ${consumer_binary_dir} -C ${CONFIG}
   --no-tests=error --output-on-failure)

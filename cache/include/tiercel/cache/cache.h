@@ -44,7 +44,9 @@
 #include "tiercel/base/unique_function.h"
 #include "tiercel/cache/awaitable.h"
 #include "tiercel/cache/freshness.h"
+#include "tiercel/cache/lock.h"
 #include "tiercel/cache/options.h"
+#include "tiercel/cache/preload.h"
 #include "tiercel/cache/stats.h"
 #include "tiercel/cache/value.h"
 
@@ -60,12 +62,35 @@ struct Loaded {
   std::optional<std::chrono::milliseconds> ttl;
   // Up to 16. See invalidate_tag.
   std::vector<std::string> tags{};
+  // What a RequestLoader answers that finds what it was told of unchanged: that is kept, for a life
+  // anew. `bytes` are not looked at.
+  bool is_unchanged = false;
+  [[nodiscard]] static Loaded unchanged() {
+    Loaded loaded{std::string{}};
+    loaded.is_unchanged = true;
+    return loaded;
+  }
 };
 
 // Gets the value of a key from where it really lives. nullopt: there is nothing (kept for
 // negative_ttl). An exception counts as kInternal. It must end by itself: nothing can stop it, and
 // ~Cache waits for it.
 using Loader = std::function<Result<std::optional<Loaded>>(std::string_view key)>;
+
+// The loaders of a keyspace (keyspace.h). One that is told what there was can ask its source for
+// changes only. Views are valid during the call.
+struct LoadRequest {
+  std::string_view key;
+  // What is there still, though its life has ended or is about to; nullopt: nothing.
+  std::optional<std::string_view> old_value{};
+  std::uint64_t old_version = 0;
+};
+using LoadResult = Result<std::optional<Loaded>>;
+using RequestLoader = std::function<LoadResult(const LoadRequest&)>;
+// As many results, in that order; each succeeds or fails on its own.
+using BatchLoader = std::function<std::vector<LoadResult>(std::span<const LoadRequest>)>;
+
+class FillSource;
 
 struct ReadOptions {
   // nullopt: the options' read_timeout. 1 ms to 1 h.
@@ -74,6 +99,10 @@ struct ReadOptions {
   Loader loader{};
   Freshness freshness{};
   WithoutLease without_lease{};
+  // Of a Keyspace's reads.
+  std::shared_ptr<FillSource> source{};
+  // False: what neither L1 nor Redis has is not there, though there is a loader.
+  bool may_load = true;
 };
 
 struct WriteOptions {
@@ -94,6 +123,8 @@ struct WriteOptions {
   // Acknowledged when no instance can serve what was there before any more: after the longest lease
   // in the fleet, in addition to `timeout`.
   bool fence = false;
+  // Of a Keyspace's writes.
+  std::shared_ptr<FillSource> source{};
 };
 
 // A write that was acknowledged.
@@ -175,10 +206,34 @@ class Cache {
   WriteResult clear(WriteOptions options = {});
   void clear_async(WriteOptions options, UniqueFunction<void(WriteResult)> callback);
 
+  // A lock among all instances and their threads: see lock.h, also for what it cannot promise.
+  // Waits for it, up to options.wait. Errors: kConflict, it was held by others all the time;
+  // kUnavailable, Redis could not be asked, or too few replicas have it; kDeadlineExceeded, a reply
+  // was lost: it is not held by the caller, and nobody else may get it until its ttl ends;
+  // kOverloaded past kLocksHeldMax or kLocksWaitingMax; kInvalidArgument; kClosed. Without Redis:
+  // among the threads of this cache.
+  Result<Lock> lock(std::string_view name, LockOptions options = {});
+  void lock_async(std::string_view name, LockOptions options,
+                  UniqueFunction<void(Result<Lock>)> callback);
+  Awaitable<Result<Lock>> co_lock(std::string_view name, LockOptions options = {});
+  // Blocking, but for one reply of Redis only. nullopt: someone else holds it. Errors: as above.
+  Result<std::optional<Lock>> try_lock(std::string_view name, LockOptions options = {});
+
+  // Brings what Redis has of these keys into L1, in the background, as soon as L1 may be filled. At
+  // most one copy of a key need be given. `done` runs on any thread, at the close at the latest; it
+  // may be empty. (Keyspace::preload also loads.)
+  // Errors: kInvalidArgument, and then `done` does not run.
+  Result<void> preload(std::vector<std::string> keys, const PreloadOptions& options = {},
+                       PreloadCallback done = {});
+  // Likewise, the keys that were hot on another instance lately (CacheOptions::hot_keys_max). Those
+  // of a keyspace only if it has been opened before.
+  Result<void> warm_up(const PreloadOptions& options = {}, PreloadCallback done = {});
+
   [[nodiscard]] LeaseInfo lease() const;
   [[nodiscard]] CacheStats stats() const;
 
  private:
+  friend class KeyspaceCore;
   class Core;
   explicit Cache(std::shared_ptr<Core> core);
   std::shared_ptr<Core> core_;

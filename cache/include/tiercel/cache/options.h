@@ -15,6 +15,7 @@
 #include "tiercel/base/executor.h"
 #include "tiercel/base/log.h"
 #include "tiercel/base/result.h"
+#include "tiercel/cache/circuit_breaker.h"
 #include "tiercel/coherence/witness.h"
 #include "tiercel/l1/lru_cache.h"
 #include "tiercel/l2/options.h"
@@ -105,6 +106,10 @@ struct CacheOptions {
   std::chrono::milliseconds write_timeout{1000};
   // A read that has a loader waits this long for Redis before it loads without it. 1 ms to 1 h.
   std::chrono::milliseconds read_timeout_before_load{250};
+  // Stops asking a Redis that keeps failing for what a loader can bring: reads with a loader load
+  // at once then, and what they bring is not stored. Reads without one have nothing better to do
+  // than to wait. It is forgotten when the connection is up again. nullopt: it is always asked.
+  std::optional<BreakerOptions> l2_breaker = BreakerOptions{};
   // One process may load a key for this long before another may, too. 10 ms to 10 min. It should
   // exceed what the loader takes: what comes later is handed to its callers but not stored.
   std::chrono::milliseconds fill_lease{5000};
@@ -123,6 +128,12 @@ struct CacheOptions {
   // Entries kept in the history stream in Redis, about. 16 to 100 M. Must be the same on all
   // instances.
   std::size_t history_entries = 10000;
+
+  // The keys that L1 is asked for most are kept in Redis, so many, for those who start later:
+  // Cache::warm_up. 0 (they are not) to 100,000. Keys of more than 256 bytes are left out.
+  std::size_t hot_keys_max = 0;
+  // How often they are told. 100 ms to 1 h.
+  std::chrono::milliseconds hot_keys_every{30'000};
 
   // --- surroundings
   // ---------------------------------------------------------------------------------

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 
+#include "tiercel/cache/circuit_breaker.h"
 #include "tiercel/coherence/witness.h"
 #include "tiercel/l1/lru_cache.h"
 #include "tiercel/l2/client.h"
@@ -82,6 +83,9 @@ struct CacheStats {
   std::uint64_t loads = 0;
   std::uint64_t loads_failed = 0;
   std::uint64_t loads_not_stored = 0;  // Their fill lease was gone, or Redis was.
+  // Loads for which Redis was not asked, as it kept failing (CacheOptions::l2_breaker).
+  std::uint64_t loads_past_l2 = 0;
+  BreakerState l2_breaker = BreakerState::kClosed;
 
   std::uint64_t fills = 0;      // Put into L1.
   std::uint64_t refreshed = 0;  // Given their new value by a message (value_push_bytes_max).
@@ -99,6 +103,11 @@ struct CacheStats {
   std::uint64_t values_foreign = 0;       // In Redis, not ours: handed on as raw bytes.
   std::uint64_t messages = 0;             // Received on the channel.
   std::uint64_t messages_unreadable = 0;  // Of these: damaged, foreign, or of a newer release.
+
+  std::size_t locks_held = 0;     // Now.
+  std::size_t locks_waiting = 0;  // Calls that wait for one, now.
+  std::uint64_t locks_granted = 0;
+  std::uint64_t locks_lost = 0;  // Could not be vouched for any more, before they were given back.
 
   std::uint64_t epochs = 0;
   std::uint64_t epochs_warm = 0;  // Of these, those into which L1 was taken along.

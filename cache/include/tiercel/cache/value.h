@@ -36,7 +36,14 @@ class Value {
   // longer.
   [[nodiscard]] Duration age_bound() const noexcept { return age_bound_; }
 
+  // Its life had ended (FillPolicy::stale_max): there was no newer one to be had in time.
+  [[nodiscard]] bool is_stale() const noexcept { return is_stale_; }
+
   // For the cache's own sources.
+  void set_stale() noexcept { is_stale_ = true; }
+  // The codec of its keyspace has accepted the bytes.
+  void set_checked() noexcept { is_checked_ = true; }
+  [[nodiscard]] bool is_checked() const noexcept { return is_checked_; }
   // `bytes` are of the pinned entry.
   Value(l1::Handle pinned, std::string_view bytes, Duration age_bound) noexcept
       : pinned_(std::move(pinned)),
@@ -55,6 +62,8 @@ class Value {
   Tier tier_;
   std::uint64_t version_;
   Duration age_bound_;
+  bool is_stale_ = false;
+  bool is_checked_ = false;
 };
 
 }  // namespace tiercel

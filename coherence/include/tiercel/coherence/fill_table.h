@@ -12,17 +12,16 @@
 // A mark that carries a version only bars values that are older: a fill that read the change
 // itself, whose invalidation merely arrived late, is still good.
 //
-// Any thread. Memory: one node for each key with a token under way, none for others; callers bound
-// their number (the cache by its limit of flights and the L2 queue). Lock order: a stripe of this
-// table, then whatever the function given to commit() takes (L1's stripe). No I/O and no time, so
-// it runs in a simulator as it is.
+// Any thread. Memory: one node for each key with a token under way, and up to 64 more in each
+// stripe for those to come; callers bound their number (the cache by its limit of flights and the
+// L2 queue). Lock order: a stripe of this table, then whatever the function given to commit() takes
+// (L1's stripe). No I/O and no time, so it runs in a simulator as it is.
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "tiercel/base/mutex.h"
@@ -31,6 +30,8 @@
 namespace tiercel::coherence {
 
 class FillTable {
+  struct Node;
+
  public:
   // A fill under way. Ends by commit() or by its destructor; must not outlive the table.
   class Token {
@@ -40,12 +41,13 @@ class FillTable {
     Token& operator=(Token&& other) noexcept;
     ~Token();
 
-    [[nodiscard]] const std::string& key() const noexcept { return key_; }
+    // Of a token that has not ended, and as long as it has not.
+    [[nodiscard]] const std::string& key() const noexcept;
 
    private:
     friend class FillTable;
     FillTable* table_ = nullptr;
-    std::string key_;
+    Node* node_ = nullptr;
     std::uint64_t epoch_ = 0;
     std::uint64_t marks_ = 0;
     std::uint64_t marks_hard_ = 0;
@@ -92,7 +94,7 @@ class FillTable {
   // lock and returns true.
   template <typename Insert>
   bool commit(Token token, Version version, Insert&& insert) {
-    Stripe& stripe = stripe_of(token.key_);
+    Stripe& stripe = stripe_of(token);
     MutexLock lock{stripe.mutex};
     const bool good = admits(stripe, token, version);
     if (good) insert();
@@ -103,26 +105,37 @@ class FillTable {
   [[nodiscard]] std::size_t tokens_under_way() const;  // O(stripes)
 
  private:
-  struct KeyState {
+  // A key with tokens under way.
+  struct Node {
+    std::uint64_t hash = 0;
+    std::string key{};
     std::size_t tokens = 0;
     std::uint64_t marks = 0;          // All changes seen while a token was under way.
     std::uint64_t marks_hard = 0;     // Those without a version.
     Version floor = kVersionUnknown;  // The newest version seen: nothing older may be inserted.
-  };
-  struct Hash {
-    using is_transparent = void;
-    std::size_t operator()(std::string_view key) const noexcept {
-      return std::hash<std::string_view>{}(key);
-    }
+    std::unique_ptr<Node> next{};     // In its bucket, or among the spare ones.
   };
   struct Stripe {
     mutable Mutex mutex;
-    std::unordered_map<std::string, KeyState, Hash, std::equal_to<>> keys TIERCEL_GUARDED_BY(mutex);
+    std::vector<std::unique_ptr<Node>> buckets TIERCEL_GUARDED_BY(mutex);  // A power of two.
+    std::size_t nodes TIERCEL_GUARDED_BY(mutex) = 0;
+    std::unique_ptr<Node> spare TIERCEL_GUARDED_BY(mutex);
+    std::size_t spares TIERCEL_GUARDED_BY(mutex) = 0;
     std::uint64_t epoch TIERCEL_GUARDED_BY(mutex) = 0;
     std::size_t tokens TIERCEL_GUARDED_BY(mutex) = 0;
   };
 
-  Stripe& stripe_of(std::string_view key) const;
+  static std::uint64_t hash_of(std::string_view key) noexcept;
+  Stripe& stripe_of(std::uint64_t hash) const;
+  Stripe& stripe_of(std::string_view key) const { return stripe_of(hash_of(key)); }
+  Stripe& stripe_of(const Token& token) const;
+  // Where the node of the key hangs, or would.
+  static std::unique_ptr<Node>& place_of(Stripe& stripe, std::string_view key, std::uint64_t hash)
+      TIERCEL_REQUIRES(stripe.mutex);
+  static Node& node_of(Stripe& stripe, std::string_view key, std::uint64_t hash)
+      TIERCEL_REQUIRES(stripe.mutex);
+  static void grow(Stripe& stripe) TIERCEL_REQUIRES(stripe.mutex);
+  static void remove(Stripe& stripe, const Node& node) TIERCEL_REQUIRES(stripe.mutex);
   static bool admits(const Stripe& stripe, const Token& token, Version version)
       TIERCEL_REQUIRES(stripe.mutex);
   static void finish(Stripe& stripe, Token& token, Version inserted) TIERCEL_REQUIRES(stripe.mutex);

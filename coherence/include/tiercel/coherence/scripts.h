@@ -84,33 +84,46 @@ extern const std::string_view kClearScript;
 //         (is_dead_in_redis)
 extern const std::string_view kReadTagsScript;
 
-// A miss that wants to load: the value, or the right to load, or word that someone else loads.
-//   KEYS  value, fill lease, history, tags
-//   ARGV  token, life of the lease in ms, "1" to load even though a value is there (it was corrupt,
-//         or is dead) else "0"
-// Returns {1, value, remaining ttl in ms or -1} | {2, version granted at}: the lease is yours; give
-// the version back to kFinishFillScript, and begin to load only now | {3, ms the other's lease
-// still lasts}. The version is the history's newest; where there is no history, one that is older
-// than any to come. Makes a base where there is none.
-extern const std::string_view kBeginFillScript;
+// Misses that want to load, of one key or of several: for each the value, or the right to load, or
+// word that someone else loads.
+//   KEYS  history, tags, then the values, then their fill leases (1 to 1,024 of each)
+//   ARGV  life of the leases in ms; "1" to load even though a value is there (it was corrupt, or is
+//         dead) else "0"; ms: a value whose life ends sooner is no answer; then the tokens
+// A value's life ends before it goes where a part of its time is for being stale (hard less soft
+// ttl). Returns an array: the version that the leases were granted at, or nil, and an answer for
+// each:
+//         0: the value's key holds something else than a string
+//       | {1, value, remaining ttl in ms or -1}
+//       | 2, or {2, old, its remaining ttl}: the lease is yours; give the version back to
+//         kFinishFillsScript, and begin to load only now
+//       | {3, old, its remaining ttl, ms the other's lease still lasts}, and its end will be
+//         published
+//       | 4: the fill lease's key holds something else than a string.
+// `old` is the value that was no answer, or nil. The version is the history's newest; where there
+// is no history, one that is older than any to come. Makes a base where there is none.
+extern const std::string_view kBeginFillsScript;
 
-// Stores what was loaded, but only while the token stands (an invalidation of the key in between
-// has removed it and wins), and only if neither one of the value's tags nor everything was
-// invalidated since the lease was granted, and only if no value came in between (a foreign
-// writer's: ours would have removed the token).
-//   KEYS  value, fill lease, history, tags
-//   ARGV  token, envelope, ttl in ms ("0": none), message for an empty history, history_entries,
-//         version granted at, what kBeginFillScript was given as its third ("0" or "1"), then the
-//         slots of the value's tags (decimal; those in the envelope)
+// Stores what was loaded, of one key or of several, different ones: each only while its token
+// stands (an invalidation of the key in between has removed it and wins), and only if neither one
+// of the value's tags nor everything was invalidated since the lease was granted, and only if no
+// value came in between (a foreign writer's: ours would have removed the token).
+//   KEYS  history, tags, then the values, then their fill leases (1 to 1,024 of each)
+//   ARGV  message ("fill done" of all of them), channel, history_entries, then for each: token,
+//         envelope, ttl in ms ("0": none), version granted at, what it may replace: "0" nothing,
+//         "=" with the first 8 bytes of the value that was seen: that one, "1" whatever is there;
+//         the slots of the value's tags, two bytes big-endian each (those in the envelope)
 // Only within the epoch in which the lease was granted: versions of another branch of history say
 // nothing about this one.
-// Returns the version, or nil where it was refused; the lease is given back either way. Publishes
-// nothing: nobody can hold anything older. The version is that of the newest write of the whole
-// history, which is at least that of the newest write to this key.
-extern const std::string_view kFinishFillScript;
+// Returns an array: for each the version, or nil where it was refused; the lease is given back
+// either way. The message is published, with version 0, only where somebody waits for one of the
+// loads; it invalidates nothing, for nobody can hold anything older, and loads do not flood the
+// channel. It begins an empty history.
+// The version is that of the newest write of the whole history, which is at least that of the
+// newest write to any of these keys.
+extern const std::string_view kFinishFillsScript;
 
-// Gives the fill lease back after a load that failed.
-//   KEYS  fill lease        ARGV  token        Returns 1 or 0.
+// Gives the fill lease back after a load that failed; published as by kFinishFillsScript.
+//   KEYS  fill lease        ARGV  token, channel, message        Returns 1 or 0.
 extern const std::string_view kAbandonFillScript;
 
 // The id of the history's newest entry, "" where there is none.
@@ -131,5 +144,27 @@ extern const std::string_view kAuditScript;
 //         The life must exceed any Δ (60 s) and the time until this is called again.
 // Returns the longest Δ in ms, this instance's included.
 extern const std::string_view kRegisterLeaseScript;
+
+// Locks. What stands at a lock's key: 16 bytes token (8 bytes origin, which names the instance, 8
+// bytes number), 8 bytes fencing number, and one byte more once another instance waits for it.
+
+// Takes the lock, or says that someone else holds it. May be run again with the same token: the
+// grant then stands, with its number, and its life begins anew.
+//   KEYS  lock, lock number
+//   ARGV  token, life of the lock in ms, "1" to note that its holder is waited for, else "0"
+// Returns {1, fencing number} | {0, ms that it still lasts, or -1 where it never ends (a foreign
+// value)}. The number (8 bytes big-endian) is the server's clock, milliseconds << 20 |
+// microseconds << 10, or the newest number of the namespace and one, whichever is more. So it rises
+// from grant to grant also where the newest number was lost, as long as the clock did not go back.
+extern const std::string_view kAcquireLockScript;
+
+// Lets the lock last on.
+//   KEYS  lock        ARGV  token, life in ms        Returns 1, or 0: it is not ours (any more).
+extern const std::string_view kRenewLockScript;
+
+// Gives it back.
+//   KEYS  lock        ARGV  token
+// Returns 0: it was not ours (any more) | 1 | 2: another instance waits for it.
+extern const std::string_view kReleaseLockScript;
 
 }  // namespace tiercel::coherence

@@ -1,6 +1,6 @@
 #pragma once
 
-// AuditRing: hits on their way from the threads that read to the loop thread, which audits them.
+// Ring: notes on their way from the threads that read to the loop thread.
 //
 // A fixed number of slots; nothing is allocated, locked or waited for. A slot's `turn` says whose
 // it is (Dmitry Vyukov's bounded queue): position p may be written when it is p, and read when it
@@ -13,36 +13,18 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
-
-#include "tiercel/coherence/audit_judge.h"
-#include "tiercel/serialization/limits.h"
+#include <utility>
 
 namespace tiercel {
 
-struct AuditSample {
-  static constexpr std::size_t kKeyBytesMax = 256;
-
-  coherence::AuditedHit hit;
-  std::uint64_t payload_hash;
-  bool is_hashed;
-  bool is_negative;
-  std::uint8_t slots_count;
-  std::uint16_t key_bytes;
-  std::array<std::uint16_t, serialization::kTagsPerValueMax> slots;
-  std::array<char, kKeyBytesMax> key_store;
-
-  [[nodiscard]] std::string_view key() const noexcept { return {key_store.data(), key_bytes}; }
-};
-
-class AuditRing {
+template <typename Note, std::size_t kSlots>
+class Ring {
  public:
-  static constexpr std::size_t kSlots = 128;
-
-  AuditRing() : slots_(std::make_unique<Slot[]>(kSlots)) {
+  Ring() : slots_(std::make_unique<Slot[]>(kSlots)) {
     for (std::size_t i = 0; i < kSlots; ++i) slots_[i].turn.store(i, std::memory_order_relaxed);
   }
 
-  // Any thread. Calls fill(AuditSample&), or returns false: it is full.
+  // Any thread. Calls fill(Note&) on what an earlier note has left, or returns false: it is full.
   template <typename Fill>
   bool push(Fill&& fill) noexcept {
     std::uint64_t position = written_.load(std::memory_order_relaxed);
@@ -54,7 +36,7 @@ class AuditRing {
         position = written_.load(std::memory_order_relaxed);
       } else if (written_.compare_exchange_weak(position, position + 1,
                                                 std::memory_order_relaxed)) {
-        fill(slot.sample);
+        fill(slot.note);
         slot.turn.store(position + 1, std::memory_order_release);
         return true;
       }
@@ -62,10 +44,10 @@ class AuditRing {
   }
 
   // One thread. False: there is none.
-  bool pop(AuditSample& sample) noexcept {
+  bool pop(Note& note) noexcept {
     Slot& slot = slots_[read_ % kSlots];
     if (slot.turn.load(std::memory_order_acquire) != read_ + 1) return false;
-    sample = slot.sample;
+    note = std::move(slot.note);
     slot.turn.store(read_ + kSlots, std::memory_order_release);
     ++read_;
     return true;
@@ -74,12 +56,27 @@ class AuditRing {
  private:
   struct Slot {
     std::atomic<std::uint64_t> turn;
-    AuditSample sample;
+    Note note;
   };
 
   const std::unique_ptr<Slot[]> slots_;
   alignas(64) std::atomic<std::uint64_t> written_{0};
   alignas(64) std::uint64_t read_ = 0;
+};
+
+// A key on its way: longer ones do not go.
+class NotedKey {
+ public:
+  static constexpr std::size_t kBytesMax = 256;
+
+  void assign(std::string_view key) noexcept {
+    bytes_ = static_cast<std::uint16_t>(key.copy(store_.data(), kBytesMax));
+  }
+  [[nodiscard]] std::string_view text() const noexcept { return {store_.data(), bytes_}; }
+
+ private:
+  std::uint16_t bytes_ = 0;
+  std::array<char, kBytesMax> store_{};
 };
 
 }  // namespace tiercel
