@@ -24,13 +24,13 @@ using testing::Gate;
 // Opens the gate however the test ends, so that the pool behind it can be joined.
 class OpensAtEnd {
  public:
-  explicit OpensAtEnd(Gate& gate) : gate_(gate) {}
+  explicit OpensAtEnd(const Gate& gate) : gate_(gate) {}
   ~OpensAtEnd() { gate_.open(); }
   OpensAtEnd(const OpensAtEnd&) = delete;
   OpensAtEnd& operator=(const OpensAtEnd&) = delete;
 
  private:
-  Gate& gate_;
+  const Gate gate_;
 };
 
 std::unique_ptr<ThreadPool> make_pool(std::size_t threads_max, std::size_t queue_max) {
@@ -77,7 +77,7 @@ TEST(ThreadPool, DestructionRunsWhatWasAccepted) {
   Gate gate;
   std::atomic<int> ran{0};
   auto pool = make_pool(1, 100);
-  ASSERT_TRUE(pool->post([&] { gate.pass(); }));
+  ASSERT_TRUE(pool->post([gate] { gate.pass(); }));
   for (int i = 0; i < 100; ++i) {
     // Refused only where the first was not taken from the queue yet.
     while (!pool->post([&] { ran.fetch_add(1); })) std::this_thread::sleep_for(1ms);
@@ -93,7 +93,7 @@ TEST(ThreadPool, RefusesPastItsBoundAndTakesWorkAgain) {
   std::atomic<int> ran{0};
   const auto pool = make_pool(2, 3);
   const OpensAtEnd opens{gate};
-  for (int i = 0; i < 2; ++i) ASSERT_TRUE(pool->post([&] { gate.pass(); }));
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(pool->post([gate] { gate.pass(); }));
   ASSERT_TRUE(gate.wait_until_arrived(2));
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(pool->post([&] { ran.fetch_add(1); }));
 
@@ -125,10 +125,10 @@ TEST(ThreadPool, ABurstThatTheThreadsCanTakeIsNotRefused) {
     const auto pool = make_pool(4, 1);
     const OpensAtEnd opens{gate};
     for (int i = 0; i < 5; ++i) {
-      const auto posted = pool->post([&] { gate.pass(); });
+      const auto posted = pool->post([gate] { gate.pass(); });
       ASSERT_TRUE(posted) << "task " << i << ": " << posted.error().to_string();
     }
-    EXPECT_FALSE(pool->post([&] { gate.pass(); })) << "four run or will, one waits: full";
+    EXPECT_FALSE(pool->post([gate] { gate.pass(); })) << "four run or will, one waits: full";
     ASSERT_TRUE(gate.wait_until_arrived(4));
     EXPECT_EQ(gate.arrived(), 4);
   }
@@ -160,7 +160,7 @@ TEST(ThreadPool, GrowsToItsBoundUnderLoadAndNoFurther) {
   Gate gate;
   const auto pool = make_pool(3, 10);
   const OpensAtEnd opens{gate};
-  for (int i = 0; i < 6; ++i) ASSERT_TRUE(pool->post([&] { gate.pass(); }));
+  for (int i = 0; i < 6; ++i) ASSERT_TRUE(pool->post([gate] { gate.pass(); }));
   ASSERT_TRUE(gate.wait_until_arrived(3)) << "all threads must start though all tasks block";
   std::this_thread::sleep_for(20ms);
   EXPECT_EQ(gate.arrived(), 3);
@@ -170,10 +170,10 @@ TEST(ThreadPool, GrowsToItsBoundUnderLoadAndNoFurther) {
 TEST(ThreadPool, ABurstOfTasksThatBlockGetsAllThreadsThatAreIdle) {
   const auto pool = make_pool(6, 10);
   for (int round = 0; round < 20; ++round) {
-    const auto gate = std::make_shared<Gate>();  // The last task may still be leaving it.
-    const OpensAtEnd opens{*gate};
-    for (int i = 0; i < 6; ++i) ASSERT_TRUE(pool->post([gate] { gate->pass(); }));
-    ASSERT_TRUE(gate->wait_until_arrived(6)) << "round " << round;
+    Gate gate;
+    const OpensAtEnd opens{gate};
+    for (int i = 0; i < 6; ++i) ASSERT_TRUE(pool->post([gate] { gate.pass(); }));
+    ASSERT_TRUE(gate.wait_until_arrived(6)) << "round " << round;
   }
 }
 
@@ -276,7 +276,7 @@ TEST(ThreadPool, LivesWithASystemThatRefusesThreads) {
       ASSERT_FALSE(refused) << "nobody could ever run it";
       EXPECT_EQ(refused.error().code, ErrorCode::kOverloaded);
     }
-    ASSERT_TRUE(pool->post([&] { gate.pass(); }));
+    ASSERT_TRUE(pool->post([gate] { gate.pass(); }));
     ASSERT_TRUE(gate.wait_until_arrived(1));
     const NoThreadsCanStart none;
     EXPECT_TRUE(pool->post([&] { ran.fetch_add(1); })) << "the one thread will come to it";
@@ -291,7 +291,7 @@ TEST(ThreadPool, DestroysATaskOnceItHasRun) {
   const std::weak_ptr<int> watch = alive;
   ASSERT_TRUE(pool->post([alive = std::move(alive)] {}));
   gate.open();
-  ASSERT_TRUE(pool->post([&] { gate.pass(); }));
+  ASSERT_TRUE(pool->post([gate] { gate.pass(); }));
   ASSERT_TRUE(gate.wait_until_arrived(1));
   EXPECT_TRUE(watch.expired()) << "a thread that turned to the next task still holds the last";
 }

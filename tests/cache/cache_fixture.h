@@ -62,9 +62,9 @@ inline ErrorCode code_of(const ReadResult& result) {
   return result ? ErrorCode::kInternal : result.error().code;
 }
 
-// A loader that waits at the gate, then brings `value`. The gate must outlive the load.
-inline Loader loader_behind(Gate& gate, std::string value) {
-  return [&gate, value = std::move(value)](std::string_view) {
+// A loader that waits at the gate, then brings `value`.
+inline Loader loader_behind(const Gate& gate, std::string value) {
+  return [gate, value = std::move(value)](std::string_view) {
     gate.pass();
     return Loaded{value};
   };
@@ -105,8 +105,8 @@ class LoopHold {
   explicit LoopHold(Cache& cache) {
     cache.get_async("(the key that holds the loop)",
                     {.timeout = kPatience, .freshness = Freshness::latest()},
-                    [gate = gate_](const ReadResult&) { gate->pass(); });
-    EXPECT_TRUE(gate_->wait_until_arrived(1));
+                    [gate = gate_](const ReadResult&) { gate.pass(); });
+    EXPECT_TRUE(gate_.wait_until_arrived(1));
     held_at = Clock::system().now();
   }
   ~LoopHold() { release(); }
@@ -115,14 +115,14 @@ class LoopHold {
 
   void release() {
     held_at.reset();
-    gate_->open();
+    gate_.open();
   }
 
   // For the threads that write meanwhile.
   static inline std::optional<TimePoint> held_at;
 
  private:
-  const std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
+  const Gate gate_;
 };
 
 }  // namespace tiercel::testing

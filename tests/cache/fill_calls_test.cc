@@ -94,7 +94,7 @@ TEST_F(FillCallsTest, ThoseThatMissTogetherTakeEachStepInFewCalls) {
   std::vector<Read> answers;
   {
     const LoopHold hold{*cache};
-    answers = get_all(*cache, kKeys, [&gate](std::string_view key) {
+    answers = get_all(*cache, kKeys, [gate](std::string_view key) {
       gate.pass();
       return load(key);
     });
@@ -159,7 +159,7 @@ TEST_F(FillCallsTest, AnInvalidationBarsOneOfThemAndNotItsNeighbours) {
   const auto cache = open();
   const auto other = open();
   Gate gate;
-  auto answers = get_all(*cache, 3, [&gate](std::string_view key) {
+  auto answers = get_all(*cache, 3, [gate](std::string_view key) {
     gate.pass();
     return load(key);
   });
@@ -185,7 +185,7 @@ TEST_F(FillCallsTest, ALoadThatBeganInAnEarlierEpochIsNotStored) {
   const auto cache = open();
   const auto epochs = cache->stats().epochs;
   Gate gate;
-  auto answers = get_all(*cache, 2, [&gate](std::string_view key) {
+  auto answers = get_all(*cache, 2, [gate](std::string_view key) {
     gate.pass();
     return load(key);
   });
@@ -270,7 +270,7 @@ TEST_F(FillCallsTest, TheCloseAnswersWhatWaitsToBeAsked) {
 TEST_F(FillCallsTest, TheCloseAnswersWhatWaitsToBeStored) {
   auto cache = open();
   Gate gate;
-  auto answers = get_all(*cache, 20, [&gate](std::string_view key) {
+  auto answers = get_all(*cache, 20, [gate](std::string_view key) {
     gate.pass();
     return load(key);
   });
@@ -289,7 +289,7 @@ TEST_F(FillCallsTest, WhoWaitsForOneOfThemIsWoken) {
   const auto cache = open();
   const auto other = open({.fill_lease = 60s});
   Gate gate;
-  auto answers = get_all(*cache, 3, [&gate](std::string_view key) {
+  auto answers = get_all(*cache, 3, [gate](std::string_view key) {
     gate.pass();
     return load(key);
   });

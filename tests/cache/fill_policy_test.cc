@@ -26,7 +26,7 @@ class FillPolicyTest : public ::testing::Test {
   }
   LoadResult load(const LoadRequest& request) {
     const int call = ++calls_;
-    if (gate_ != nullptr) gate_->pass();
+    if (gate_) gate_->pass();
     if (fails_) return unavailable("the database is away");
     if (is_unchanged_) {
       EXPECT_EQ(request.old_value.value_or("nothing"), "value 1");
@@ -45,12 +45,12 @@ class FillPolicyTest : public ::testing::Test {
   }
 
   ManualClock clock_;
-  std::unique_ptr<Cache> cache_;
-  std::shared_ptr<FillSource> source_;
   std::atomic<int> calls_{0};
   std::atomic<bool> fails_{false};
   std::atomic<bool> is_unchanged_{false};
-  Gate* gate_ = nullptr;
+  std::optional<Gate> gate_;
+  std::shared_ptr<FillSource> source_;
+  std::unique_ptr<Cache> cache_;  // The last, for it is closed first: a load may still run.
 };
 
 TEST_F(FillPolicyTest, AReadThatFindsALifeAboutToEndRenewsItBesideItself) {
@@ -129,7 +129,7 @@ TEST_F(FillPolicyTest, WhatWasInvalidatedIsNotGivenAsStale) {
   clock_.advance(2s);
   fails_ = true;
   Gate gate;
-  gate_ = &gate;
+  gate_ = gate;
   Answer<ReadResult> answer;
   cache_->get_async("k", {.timeout = kPatience, .source = source_}, answer.callback());
   EXPECT_TRUE(gate.wait_until_arrived(1));
@@ -145,7 +145,7 @@ TEST_F(FillPolicyTest, WhoJoinsAtTheGateIsNotGivenWhatWasInvalidatedBefore) {
   EXPECT_EQ(described(get()), "value 1@loader");
   clock_.advance(2s);
   Gate gate;
-  gate_ = &gate;
+  gate_ = gate;
   const auto get_later = [&](Answer<ReadResult>& answer) {
     cache_->get_async("k", {.timeout = kPatience, .source = source_}, answer.callback());
   };
@@ -193,7 +193,7 @@ TEST_F(FillPolicyTest, ASlowLoadIsAnsweredWithWhatIsStaleAndGoesOn) {
   EXPECT_EQ(described(get()), "value 1@loader");
   clock_.advance(2s);
   Gate gate;
-  gate_ = &gate;
+  gate_ = gate;
   Answer<ReadResult> answer;
   cache_->get_async("k", {.timeout = kPatience, .source = source_}, answer.callback());
   EXPECT_TRUE(gate.wait_until_arrived(1));
@@ -254,7 +254,7 @@ TEST_F(FillPolicyTest, AnOpenBreakerSparesTheLoader) {
 TEST_F(FillPolicyTest, LoadsAreBoundedAndTheRestRefused) {
   use({.loads_running_max = 2, .loads_waiting_max = 1});
   Gate gate;
-  gate_ = &gate;
+  gate_ = gate;
   std::vector<Answer<ReadResult>> answers(4);
   for (int i = 0; i < 4; ++i) {
     cache_->get_async("k" + std::to_string(i), {.timeout = kPatience, .source = source_},
@@ -274,7 +274,7 @@ TEST_F(FillPolicyTest, AnythingStaleIsBetterThanOverloaded) {
   EXPECT_EQ(described(get("stale")), "value 1@loader");
   clock_.advance(2s);
   Gate gate;
-  gate_ = &gate;
+  gate_ = gate;
   Answer<ReadResult> slow;
   cache_->get_async("slow", {.timeout = kPatience, .source = source_}, slow.callback());
   EXPECT_TRUE(gate.wait_until_arrived(1));
@@ -389,7 +389,7 @@ TEST_F(BatchTest, WhoAnswersTooFewFailsAll) {
 TEST_F(BatchTest, AKeyThatIsBeingLoadedDoesNotHoldUpTheOthers) {
   use({});
   Gate gate;
-  gate_ = &gate;
+  gate_ = gate;
   Answer<ReadResult> slow;
   cache_->get_async("slow", {.timeout = kPatience, .source = source_}, slow.callback());
   EXPECT_TRUE(gate.wait_until_arrived(1));

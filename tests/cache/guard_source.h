@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <map>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <string>
@@ -35,7 +36,10 @@ class Source {
     MutexLock lock{mutex_};
     keys_.erase(key);
   }
-  void enumerate_behind(Gate& gate) { gate_.store(&gate); }
+  void enumerate_behind(const Gate& gate) {
+    MutexLock lock{mutex_};
+    gate_ = gate;
+  }
   void enumerate_endlessly() { is_endless_.store(true); }
   void fail_enumerations(int count) { failures_.store(count); }
 
@@ -56,7 +60,7 @@ class Source {
   [[nodiscard]] std::function<Result<void>(const BloomGuardOptions::Found&)> enumerator() {
     return [this](const BloomGuardOptions::Found& found) -> Result<void> {
       enumerations_.fetch_add(1);
-      if (Gate* gate = gate_.load()) gate->pass();
+      if (const auto gate = this->gate()) gate->pass();
       if (failures_.fetch_sub(1) > 0) return unavailable("the database is away");
       // Page by page, as of a database that goes on changing.
       std::string after;
@@ -89,10 +93,15 @@ class Source {
   }
 
  private:
+  std::optional<Gate> gate() {
+    MutexLock lock{mutex_};
+    return gate_;
+  }
+
   Mutex mutex_;
   std::set<std::string> keys_ TIERCEL_GUARDED_BY(mutex_);
   std::map<std::string, std::size_t> asked_ TIERCEL_GUARDED_BY(mutex_);
-  std::atomic<Gate*> gate_{nullptr};
+  std::optional<Gate> gate_ TIERCEL_GUARDED_BY(mutex_);
   std::atomic<bool> is_endless_{false};
   std::atomic<int> failures_{0};
   std::atomic<std::size_t> enumerations_{0};

@@ -50,7 +50,7 @@ TEST_F(LockFaults, AHolderWhoseLoopStandsStillLosesItAndIsTold) {
   auto lock = holder->lock("l", {.ttl = 300ms, .wait = kPatience, .on_lost = [&] { ++lost; }});
   ASSERT_TRUE(lock) << lock.error().to_string();
   Gate gate;
-  holder->lock_async("m", {.wait = kPatience}, [&](const Result<Lock>&) { gate.pass(); });
+  holder->lock_async("m", {.wait = kPatience}, [gate](const Result<Lock>&) { gate.pass(); });
   ASSERT_TRUE(gate.wait_until_arrived(1));
   auto next = other->lock("l", {.ttl = kTtlMost, .wait = kPatience});
   ASSERT_TRUE(next) << next.error().to_string();

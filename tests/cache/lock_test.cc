@@ -236,7 +236,7 @@ TEST_P(LockTest, WhatIsBeingGivenBackIsNotLost) {
                                 }});
   ASSERT_TRUE(lock) << lock.error().to_string();
   Gate gate;
-  cache->lock_async("m", {.wait = 1h}, [&](const Result<Lock>&) { gate.pass(); });
+  cache->lock_async("m", {.wait = 1h}, [gate](const Result<Lock>&) { gate.pass(); });
   ASSERT_TRUE(gate.wait_until_arrived(1));
   Answer<Result<bool>> released;
   lock->release_async(released.callback());
@@ -323,7 +323,7 @@ TEST_P(LockTest, TheEndOfTheCacheAnswersAllBehindASlowCallback) {
   Answer<Result<Lock>> waits;
   cache->lock_async("held", {.wait = 1h}, waits.callback());
   Gate gate;
-  cache->lock_async("slow", {.wait = kPatience}, [&](const Result<Lock>&) { gate.pass(); });
+  cache->lock_async("slow", {.wait = kPatience}, [gate](const Result<Lock>&) { gate.pass(); });
   ASSERT_TRUE(gate.wait_until_arrived(1));
   std::thread closing{[&] { cache.reset(); }};
   const TimePoint began = Clock::system().now();

@@ -62,7 +62,7 @@ class ObserverTest : public ::testing::Test {
   }
   Texts::Loaded load(std::string_view key, bool has_old) {
     clock_.advance(7ms);
-    if (gate_ != nullptr) gate_->pass();
+    if (gate_) gate_->pass();
     if (fails_) return unavailable("away");
     if (key == "none") return std::nullopt;
     if (has_old) return Texts::Load::unchanged();
@@ -70,10 +70,11 @@ class ObserverTest : public ::testing::Test {
   }
 
   ManualClock clock_;
-  std::unique_ptr<Cache> cache_ = open_cache({.clock = &clock_});
   std::shared_ptr<Notes> notes_ = std::make_shared<Notes>();
   bool fails_ = false;
-  Gate* gate_ = nullptr;
+  std::optional<Gate> gate_;
+  // The last, for it is closed first: a load may still run.
+  std::unique_ptr<Cache> cache_ = open_cache({.clock = &clock_});
 };
 
 TEST_F(ObserverTest, IsToldHowEachLoadEnded) {
@@ -121,7 +122,7 @@ TEST_F(ObserverTest, IsToldOfTheBreaker) {
 
 TEST_F(ObserverTest, IsToldOfTheBulkhead) {
   Gate gate;
-  gate_ = &gate;
+  gate_ = gate;
   const auto texts = open({.loads_running_max = 1, .loads_waiting_max = 0});
   Answer<Texts::FindResult> slow;
   texts.get_async("slow", {.timeout = kPatience}, slow.callback());
@@ -134,7 +135,7 @@ TEST_F(ObserverTest, IsToldOfTheBulkhead) {
 
 TEST_F(ObserverTest, LivesAsLongAsALoadThatMayCallIt) {
   Gate gate;
-  gate_ = &gate;
+  gate_ = gate;
   std::weak_ptr<Notes> watched = notes_;
   Answer<Texts::FindResult> slow;
   {

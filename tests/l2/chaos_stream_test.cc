@@ -247,7 +247,7 @@ std::string numbered_payload(int number) {
 template <typename Publish>
 void overrun_and_check(EventLoop& loop, const RecordingObserver& observer, Publish publish) {
   Gate gate;
-  loop.post([&] { gate.pass(); });
+  loop.post([gate] { gate.pass(); });
   ASSERT_TRUE(gate.wait_until_arrived(1));
   int published = 0;
   while (publish(numbered_payload(published)) && published < 5000) ++published;

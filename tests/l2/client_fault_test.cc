@@ -151,6 +151,13 @@ TEST_F(ClientTest, SurvivesResetsAtEveryMoment) {
   for (int round = 0; round < 60; ++round) {
     for (int i = 0; i < 20; ++i) writes.push_back(send(Retry::kIfNotSent, {"INCR", "n"}));
     std::this_thread::sleep_for(std::chrono::milliseconds{round % 7});
+    // A slow machine may be connected for too short a time to be answered anything in between.
+    if (round % 20 == 19) {
+      ASSERT_TRUE(poll_until([&] {
+        writes.push_back(send(Retry::kIfNotSent, {"INCR", "n"}));
+        return writes.back().get().has_value();
+      }));
+    }
     proxy.reset_all();
   }
   int acknowledged = 0;
@@ -170,7 +177,7 @@ TEST_F(ClientTest, SurvivesResetsAtEveryMoment) {
   const int executed = std::stoi(server->command({"GET", "n"}));
   EXPECT_GE(executed, acknowledged);
   EXPECT_LE(executed, acknowledged + unknown);
-  EXPECT_GT(acknowledged, 0);
+  EXPECT_GE(acknowledged, 3);
   EXPECT_EQ(observer_.seen().out_of_order, 0);
 }
 

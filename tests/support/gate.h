@@ -1,8 +1,10 @@
 #pragma once
 
-// Gate: where other threads wait until the test lets them on. Any thread.
+// Gate: where other threads wait until the test lets them on. Any thread. A copy is the same gate:
+// who may still be on the way to it when the test ends keeps a copy of his own.
 
 #include <chrono>
+#include <memory>
 
 #include "tiercel/base/clock.h"
 #include "tiercel/base/mutex.h"
@@ -12,42 +14,47 @@ namespace tiercel::testing {
 class Gate {
  public:
   // Lets everyone on, from now on.
-  void open() {
-    MutexLock lock{mutex_};
-    open_ = true;
-    changed_.notify_all();
+  void open() const {
+    MutexLock lock{state_->mutex};
+    state_->open = true;
+    state_->changed.notify_all();
   }
 
   // Arrives, then waits until the gate is open.
-  void pass() {
-    MutexLock lock{mutex_};
-    ++arrived_;
-    changed_.notify_all();
-    while (!open_) changed_.wait(mutex_);
+  void pass() const {
+    const std::shared_ptr<State> state = state_;  // Whoever opens it may destroy it at once.
+    MutexLock lock{state->mutex};
+    ++state->arrived;
+    state->changed.notify_all();
+    while (!state->open) state->changed.wait(state->mutex);
   }
 
   // False after 60 s: it will not happen any more.
-  [[nodiscard]] bool wait_until_arrived(int count) {
+  [[nodiscard]] bool wait_until_arrived(int count) const {
     using namespace std::chrono_literals;
     const TimePoint limit = Clock::system().now() + 60s;
-    MutexLock lock{mutex_};
-    while (arrived_ < count) {
+    MutexLock lock{state_->mutex};
+    while (state_->arrived < count) {
       if (Clock::system().now() >= limit) return false;
-      changed_.wait_for(mutex_, 1s);
+      state_->changed.wait_for(state_->mutex, 1s);
     }
     return true;
   }
 
-  [[nodiscard]] int arrived() {
-    MutexLock lock{mutex_};
-    return arrived_;
+  [[nodiscard]] int arrived() const {
+    MutexLock lock{state_->mutex};
+    return state_->arrived;
   }
 
  private:
-  Mutex mutex_;
-  CondVar changed_;
-  bool open_ TIERCEL_GUARDED_BY(mutex_) = false;
-  int arrived_ TIERCEL_GUARDED_BY(mutex_) = 0;
+  struct State {
+    Mutex mutex;
+    CondVar changed;
+    bool open TIERCEL_GUARDED_BY(mutex) = false;
+    int arrived TIERCEL_GUARDED_BY(mutex) = 0;
+  };
+
+  std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 }  // namespace tiercel::testing
