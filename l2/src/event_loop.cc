@@ -104,6 +104,7 @@ void EventLoop::Native::run() {
   pthread_setname_np(pthread_self(), "tiercel-loop");
   current_loop = this;
   uv_run(loop, UV_RUN_DEFAULT);
+  await_wakers();
 
   for (auto* handle :
        {reinterpret_cast<uv_handle_t*>(&wake), reinterpret_cast<uv_handle_t*>(&before_sleep),
@@ -213,6 +214,7 @@ EventLoop::~EventLoop() {
       native_->stopping.store(true, std::memory_order_release);
       unrun.swap(native_->inbox);
     }
+    native_->await_wakers();
     native_.release()->detach();
   }
 }
@@ -224,12 +226,12 @@ void EventLoop::stop() {
   std::thread ending;
   {
     MutexLock lock{native.mutex};
-    native.stopping.store(true, std::memory_order_release);
-    if (!native.started) return;
-    ending = std::move(native.thread);
+    if (native.started) ending = std::move(native.thread);
+    if (ending.joinable()) native.wakers.fetch_add(1, std::memory_order_relaxed);
+    native.stopping.store(true, std::memory_order_release);  // After the count.
   }
   if (!ending.joinable()) return;
-  uv_async_send(&native.wake);
+  native.wake_up();
   ending.join();
 }
 
@@ -251,8 +253,9 @@ void EventLoop::post(UniqueFunction<void()> task) {
     native.inbox.push_back(std::move(task));
     // From a task, a timer or a socket's callback the loop comes to the inbox before it sleeps.
     wake = !on_loop_thread() && native.sleeping.exchange(false, std::memory_order_relaxed);
+    if (wake) native.wakers.fetch_add(1, std::memory_order_relaxed);
   }
-  if (wake) uv_async_send(&native.wake);
+  if (wake) native.wake_up();
 }
 
 EventLoop::TimerId EventLoop::run_after(Duration delay, UniqueFunction<void()> task) {

@@ -29,6 +29,10 @@ struct EventLoop::Native {
   std::atomic<bool> sleeping{false};
 
   std::atomic<bool> stopping{false};
+  // Threads that are about to wake the loop, or do. They are counted under the mutex, before
+  // `stopping` is set: a loop that sees it waits for them with closing `wake`, for libuv aborts,
+  // without a word, where a closed loop is sent to.
+  std::atomic<int> wakers{0};
   std::thread thread TIERCEL_GUARDED_BY(mutex);
 
   const std::uint64_t made_in_fork;  // See fork_count().
@@ -54,6 +58,13 @@ struct EventLoop::Native {
   void run_inbox();
   void run_timers();
   void arm_timer();
+  void wake_up() noexcept {  // By who has been counted.
+    uv_async_send(&wake);
+    wakers.fetch_sub(1, std::memory_order_release);  // The last touch.
+  }
+  void await_wakers() const noexcept {
+    while (wakers.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+  }
   void is_awake() noexcept {
     if (sleeping.load(std::memory_order_relaxed)) sleeping.store(false, std::memory_order_relaxed);
   }

@@ -1,4 +1,6 @@
+#include <dlfcn.h>
 #include <gtest/gtest.h>
+#include <uv.h>
 
 #include <atomic>
 #include <future>
@@ -14,6 +16,10 @@ namespace tiercel::l2 {
 namespace {
 
 using namespace std::chrono_literals;
+
+// Of the next wake-up: it is entered, and goes on a while later.
+std::atomic<bool> must_hold_wake_up{false};
+std::atomic<bool> holds_wake_up{false};
 
 // Runs `task` on the loop and waits for it.
 template <typename Task>
@@ -149,5 +155,49 @@ TEST(EventLoop, StartsOnDemandAndTwice) {
   run_on(loop, [] {});
 }
 
+// libuv aborts where a loop that is closed is woken.
+TEST(EventLoop, IsNotClosedBeforeTheWakeUpOfWhoStopsIt) {
+  EventLoop loop;
+  holds_wake_up = false;
+  std::atomic<bool> runs{false};
+  loop.post([&] {
+    runs = true;
+    // So the loop is awake, and sees by itself that it is to stop.
+    while (!holds_wake_up) std::this_thread::yield();
+  });
+  ASSERT_TRUE(testing::poll_until([&] { return runs.load(); }));
+  must_hold_wake_up = true;
+  loop.stop();
+  EXPECT_TRUE(holds_wake_up);
+}
+
+TEST(EventLoop, IsNotClosedBeforeTheWakeUpOfWhoPosts) {
+  EventLoop loop;
+  holds_wake_up = false;
+  run_on(loop, [] {});
+  std::thread poster{[&] {
+    while (!holds_wake_up) {  // It may not be asleep yet.
+      must_hold_wake_up = true;
+      loop.post([] {});
+      std::this_thread::sleep_for(1ms);
+    }
+  }};
+  ASSERT_TRUE(testing::poll_until([&] { return holds_wake_up.load(); }));
+  loop.stop();
+  poster.join();
+}
+
 }  // namespace
 }  // namespace tiercel::l2
+
+// In front of libuv's.
+extern "C" int uv_async_send(uv_async_t* handle) {
+  using namespace std::chrono_literals;
+  static const auto of_libuv =
+      reinterpret_cast<int (*)(uv_async_t*)>(::dlsym(RTLD_NEXT, "uv_async_send"));
+  if (tiercel::l2::must_hold_wake_up.exchange(false)) {
+    tiercel::l2::holds_wake_up = true;
+    std::this_thread::sleep_for(100ms);
+  }
+  return of_libuv(handle);
+}
