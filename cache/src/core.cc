@@ -96,7 +96,7 @@ Result<std::shared_ptr<Cache::Core>> Cache::Core::create(CacheOptions options) {
       std::make_unique<DurableWriter>(*redis, *given.clock, given.log, *core->loop_);
   core->write_queue_ =
       std::make_unique<WriteQueue>(redis->queue_commands_max, redis->queue_bytes_max);
-  core->fill_call_bytes_max_ = std::min(kFillCallBytesMax, redis->queue_bytes_max / 2);
+  core->call_bytes_max_ = std::min(Together::kBytesMax, redis->queue_bytes_max / 2);
   if (auto connected = core->connect(std::move(*redis)); !connected) return connected.error();
   if (given.audit_one_in) core->start_auditing();
   core->start_sampling();
@@ -161,6 +161,7 @@ void Cache::Core::close() {
   if (locks_) locks_->close();  // Before the loaders are waited for: one may wait for a lock,
   guards_.stop();               // or for a thread that a guard's enumeration holds.
   turn_all_away();
+  close_looks();
   close_fill_calls();
   // Its last replies may let loads in that waited at the gate; they see that the cache is closed.
   if (durable_writer_) durable_writer_->close();

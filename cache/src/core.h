@@ -39,6 +39,7 @@
 #include "fill_source.h"
 #include "fill_waits.h"
 #include "flights.h"
+#include "found_bytes.h"
 #include "guard_table.h"
 #include "hot_keys.h"
 #include "link_driver.h"
@@ -61,6 +62,7 @@
 #include "tiercel/l2/client.h"
 #include "tiercel/serialization/envelope.h"
 #include "tiercel/serialization/message.h"
+#include "together.h"
 #include "words.h"
 
 namespace tiercel {
@@ -130,7 +132,6 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   static constexpr std::int64_t kTtlMissing = -2;
   static constexpr std::int64_t kTtlNotAsked = -3;  // Ours, and not PTTL's.
   static constexpr std::uint32_t kReplicasMax = 64;
-  static constexpr std::size_t kFillCallBytesMax = std::size_t{256} * 1024;
   static constexpr std::chrono::milliseconds kReplayTimeout{5000};
   static constexpr std::chrono::milliseconds kReplayAgainAfter{100};
   // Redis forgets an instance's Δ after this; each epoch tells it anew, and so do each fence, each
@@ -210,7 +211,7 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   [[nodiscard]] bool is_refused(std::string_view key, const ReadOptions& options) const;
 
   // --- reads.cc
-  static bool is_wrong_type(const l2::Reply& reply);
+  static bool is_wrong_type(const l2::ReplyView& reply);
   Result<void> check_call(std::string_view key,
                           std::optional<std::chrono::milliseconds> timeout) const;
   Result<void> check_read(std::string_view key, const ReadOptions& options) const;
@@ -219,13 +220,14 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   void fetch_with_life(const std::shared_ptr<Flight>& flight, TimePoint deadline);
   void ask_life(const std::shared_ptr<Flight>& flight);
   [[nodiscard]] Luck& luck_of(const Flight& flight);
+  [[nodiscard]] FoundBytes& found_bytes_of(const Flight& flight);
   [[nodiscard]] std::optional<TimePoint> end_of_stored(const serialization::StoredValue& stored,
                                                        TimePoint sent_at) const;
   void fetch_done(const std::shared_ptr<Flight>& flight, TimePoint sent_at, std::int64_t ttl_ms,
-                  Result<l2::Reply> reply);
+                  const Result<l2::ReplyView>& reply);
   void land_absent(const std::shared_ptr<Flight>& flight, TimePoint sent_at);
   void land_on_stored(const std::shared_ptr<Flight>& flight, TimePoint sent_at, std::int64_t ttl_ms,
-                      std::string bytes);
+                      std::string_view bytes);
   void pass_over_stored(const std::shared_ptr<Flight>& flight, TimePoint sent_at);
   void ask_whether_dead(const Found& found, UniqueFunction<void(Result<bool>)> then);
   [[nodiscard]] Flights& flights_of(const Flight& flight);
@@ -257,14 +259,12 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   };
   [[nodiscard]] std::string fill_token(const Flight& flight) const;
   [[nodiscard]] static std::chrono::milliseconds left_min_of(const Flight& flight);
-  template <typename T, typename FlightOf>
-  [[nodiscard]] Words fill_keys(std::span<const T> items, FlightOf&& flight_of) const;
-  template <typename T, typename FlightOf, typename BytesOf>
-  [[nodiscard]] std::size_t count_together(std::span<const T> items, FlightOf&& flight_of,
-                                           BytesOf&& bytes_of) const;
+  static const Flight& flight_of(const FlightPtr& flight) { return *flight; }
+  static const Flight& flight_of(const FinishedLoad& load) { return *load.flight; }
+  template <typename T>
+  [[nodiscard]] Words fill_keys(std::span<const T> items) const;
   void begin_fill(const FlightPtr& flight);
-  void send_begins();                              // Loop thread,
-  void note_found_bytes(const l2::Reply& answer);  // likewise.
+  void send_begins();  // Loop thread.
   void submit_begins(std::span<const FlightPtr> flights);
   void finish_fill(FinishedLoad load);
   void send_finishes();  // Loop thread.
@@ -274,8 +274,24 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   void abandon_fill(Flight& flight);
   void close_fill_calls();
 
+  // --- looks.cc
+  // At what Redis has, by a flight that counts on finding it.
+  struct Look {
+    FlightPtr flight;
+    TimePoint deadline;
+  };
+  void look(const FlightPtr& flight, TimePoint deadline);
+  void look_done(const FlightPtr& flight, TimePoint sent_at, const Result<l2::ReplyView>& reply);
+  void send_looks();       // Loop thread,
+  void send_many_looks();  // likewise,
+  [[nodiscard]] std::size_t count_looks_together(std::span<const Look> looks);
+  void submit_looks(std::span<Look> looks);  // and this.
+  void close_looks();
+
   // --- loads.cc
-  void look(const std::shared_ptr<Flight>& flight);
+  void look_before_load(const std::shared_ptr<Flight>& flight);
+  void look_before_load_done(const std::shared_ptr<Flight>& flight, TimePoint sent_at,
+                             const Result<l2::ReplyView>& reply);
   bool passes_l2(const std::shared_ptr<Flight>& flight);
   [[nodiscard]] bool l2_may_be_asked() TIERCEL_EXCLUDES(l2_breaker_mutex_);
   void l2_has_answered(bool did) TIERCEL_EXCLUDES(l2_breaker_mutex_);
@@ -333,9 +349,9 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   const coherence::Names names_;
   std::uint64_t origin_ = 0;  // Names this instance in messages and fill tokens.
   std::uint64_t seed_ = 0;
-  // Of one begin_fill or finish_fill of several keys: half of what may wait in the client, so that
-  // what the protocol adds finds room, and no more than kFillCallBytesMax.
-  std::size_t fill_call_bytes_max_ = kFillCallBytesMax;
+  // Of what several reads or fills take in one call, at most half of what may wait in the client,
+  // so that what the protocol adds finds room.
+  std::size_t call_bytes_max_ = Together::kBytesMax;
   std::unique_ptr<l1::LruCache> l1_;
   std::unique_ptr<Executor> own_executor_;
   Executor* executor_ = nullptr;
@@ -354,8 +370,9 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   Flights fetch_flights_{fills_};  // Of reads without a loader,
   Flights load_flights_{fills_};   // and with one.
   LoadGate load_gate_;
-  Outbox<FlightPtr> begins_;       // What waits for the loop thread to send it.
-  Outbox<FinishedLoad> finishes_;  // Likewise.
+  Outbox<Look> looks_;  // What waits for the loop thread to send it;
+  Outbox<FlightPtr> begins_;
+  Outbox<FinishedLoad> finishes_;
   std::atomic<bool> closed_{false};
   std::atomic<bool> sweeping_{false};
   std::atomic<bool> expiring_{false};
@@ -367,13 +384,14 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   GuardTable guards_;
   std::string branch_;  // That the guards' filters belong to. Loop thread only.
 
-  std::size_t found_bytes_mean_ = 0;  // Of what begin_fill finds. Loop thread only.
   // Writes that are done and must not be acknowledged yet. Loop thread only, until it has stopped.
   std::map<l2::EventLoop::TimerId, std::shared_ptr<Write>> unacknowledged_;
   FillWaits fill_waits_;      // Loop thread only,
   ServerClock server_clock_;  // and this.
   Luck fetch_luck_;           // Of reads without a loader: that a value says itself when it ends,
   Luck load_luck_;            // and of those with one that is no keyspace's: that it is there.
+  FoundBytes fetch_found_bytes_;  // Likewise.
+  FoundBytes load_found_bytes_;
 
   // Immutable after create(): a hit that draws less is for the auditor, or for hot_keys_.
   std::uint64_t sample_below_ = 0;

@@ -20,9 +20,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// In one call, which holds the server up while it runs.
-constexpr std::size_t kTogetherMax = 16;
-
 std::string packed(const serialization::TagSlots& slots) {
   std::string bytes;
   for (const auto slot : slots.span()) {
@@ -50,8 +47,8 @@ milliseconds Cache::Core::left_min_of(const Flight& flight) {
 }
 
 // History, tags, the values, the leases.
-template <typename T, typename FlightOf>
-Words Cache::Core::fill_keys(std::span<const T> items, FlightOf&& flight_of) const {
+template <typename T>
+Words Cache::Core::fill_keys(std::span<const T> items) const {
   Words keys;
   keys.add(names_.history_key());
   keys.add(names_.tags_key());
@@ -73,49 +70,25 @@ void Cache::Core::begin_fill(const FlightPtr& flight) {
   begin_fill_done(flight, now(), closed("the cache was closed"));
 }
 
-// How many of these, the first ones, leave together: at least one. `bytes_of` says what one has
-// beside its keys, sent or answered.
-template <typename T, typename FlightOf, typename BytesOf>
-std::size_t Cache::Core::count_together(std::span<const T> items, FlightOf&& flight_of,
-                                        BytesOf&& bytes_of) const {
-  std::size_t bytes = 0;
-  std::size_t key_bytes = 0;
-  std::size_t count = 0;
-  for (; count < std::min(items.size(), kTogetherMax); ++count) {
-    const std::size_t key_size = flight_of(items[count]).key.size();
-    key_bytes += key_size;
-    bytes += 2 * key_size + bytes_of(items[count]);
-    if (bytes > fill_call_bytes_max_ || key_bytes > serialization::kKeysBytesPerMessageMax) break;
-  }
-  return std::max<std::size_t>(count, 1);
-}
-
 void Cache::Core::send_begins() {
   const FlightPtrs begins = begins_.take();
   if (begins.empty()) return;  // The cache is being closed.
   client_->submit_together([&] {
     for (std::span<const FlightPtr> rest{begins}; !rest.empty();) {
       const Flight& first = *rest.front();
-      const auto asks_alike = [&first](const FlightPtr& flight) {
-        return flight->ignore_stored == first.ignore_stored &&
-               left_min_of(*flight) == left_min_of(first);
-      };
-      const auto head = rest.first(std::min(rest.size(), kTogetherMax));
-      const auto end = std::ranges::find_if_not(head, asks_alike);
-      const std::size_t count = count_together(
-          std::span<const FlightPtr>{head.begin(), end},
-          [](const FlightPtr& flight) -> const Flight& { return *flight; },
-          [this](const FlightPtr&) { return found_bytes_mean_; });
-      submit_begins(rest.first(count));
-      rest = rest.subspan(count);
+      Together together{call_bytes_max_};
+      for (const FlightPtr& flight : rest) {
+        const bool asks_alike = flight->ignore_stored == first.ignore_stored &&
+                                left_min_of(*flight) == left_min_of(first);
+        const std::size_t key_bytes = flight->key.size();
+        if (!asks_alike ||
+            !together.takes(2 * key_bytes + found_bytes_of(*flight).expected(), key_bytes))
+          break;
+      }
+      submit_begins(rest.first(together.count()));
+      rest = rest.subspan(together.count());
     }
   });
-}
-
-// What values weigh that begin_fill brings: falls slowly.
-void Cache::Core::note_found_bytes(const l2::Reply& answer) {
-  const std::size_t bytes = answer.elements.size() > 1 ? answer.elements[1].text.size() : 0;
-  found_bytes_mean_ = std::max(bytes, found_bytes_mean_ - found_bytes_mean_ / 64);
 }
 
 // Such as ask alike.
@@ -126,29 +99,29 @@ void Cache::Core::submit_begins(std::span<const FlightPtr> flights) {
   arguments.add(flights.front()->ignore_stored ? "1" : "0");
   arguments.add(std::to_string(left_min_of(*flights.front()).count()));
   for (const auto& flight : flights) arguments.add(fill_token(*flight));
-  const Words keys =
-      fill_keys(flights, [](const FlightPtr& flight) -> const Flight& { return *flight; });
-  client_->submit_script(begin_fills_script(), keys.views(), arguments.views(), l2::Retry::kSafe,
-                         sent_at + options_.read_timeout_before_load,
-                         [this, together = FlightPtrs{flights.begin(), flights.end()},
-                          sent_at](Result<l2::Reply> reply) mutable {
-                           const std::size_t count = together.size();
-                           const bool is_answer =
-                               reply && reply->is_array() && reply->elements.size() == count + 1;
-                           for (std::size_t i = 0; i < count; ++i) {
-                             if (is_answer) {
-                               together[i]->granted_at = reply->elements[0].text;
-                               note_found_bytes(reply->elements[i + 1]);
-                             }
-                             begin_fill_done(together[i], sent_at,
-                                             is_answer ? std::move(reply->elements[i + 1]) : reply);
-                           }
-                         });
+  const Words keys = fill_keys(flights);
+  client_->submit_script(
+      begin_fills_script(), keys.views(), arguments.views(), l2::Retry::kSafe,
+      sent_at + options_.read_timeout_before_load,
+      [this, together = FlightPtrs{flights.begin(), flights.end()},
+       sent_at](Result<l2::Reply> reply) mutable {
+        const std::size_t count = together.size();
+        const bool is_answer = reply && reply->is_array() && reply->elements.size() == count + 1;
+        for (std::size_t i = 0; i < count; ++i) {
+          if (is_answer) {
+            together[i]->granted_at = reply->elements[0].text;
+            const auto& answer = reply->elements[i + 1].elements;
+            found_bytes_of(*together[i]).note(answer.size() > 1 ? answer[1].text.size() : 0);
+          }
+          begin_fill_done(together[i], sent_at,
+                          is_answer ? std::move(reply->elements[i + 1]) : reply);
+        }
+      });
 }
 
 void Cache::Core::finish_fill(FinishedLoad load) {
   // A larger value gains little, and is better copied by its own thread than by the loop.
-  if (loop_->is_forked() || load.envelope.size() > kFillCallBytesMax / kTogetherMax) {
+  if (loop_->is_forked() || load.envelope.size() > Together::kJoinBytesMax) {
     return submit_finishes(std::span{&load, 1});
   }
   switch (finishes_.push(load)) {
@@ -167,12 +140,13 @@ void Cache::Core::send_finishes() {
 
 void Cache::Core::submit_finishes_in_calls(std::span<FinishedLoad> finishes) {
   while (!finishes.empty()) {
-    const std::size_t count = count_together(
-        std::span<const FinishedLoad>{finishes},
-        [](const FinishedLoad& load) -> const Flight& { return *load.flight; },
-        [](const FinishedLoad& load) { return load.envelope.size(); });
-    submit_finishes(finishes.first(count));
-    finishes = finishes.subspan(count);
+    Together together{call_bytes_max_};
+    for (const FinishedLoad& load : finishes) {
+      const std::size_t key_bytes = load.flight->key.size();
+      if (!together.takes(2 * key_bytes + load.envelope.size(), key_bytes)) break;
+    }
+    submit_finishes(finishes.first(together.count()));
+    finishes = finishes.subspan(together.count());
   }
 }
 
@@ -216,9 +190,7 @@ void Cache::Core::submit_finishes(std::span<FinishedLoad> given) {
     }
     arguments.add(packed(load.found.tags));
   }
-  const Words keys =
-      fill_keys(std::span<const FinishedLoad>{loads},
-                [](const FinishedLoad& load) -> const Flight& { return *load.flight; });
+  const Words keys = fill_keys(std::span<const FinishedLoad>{loads});
   client_->submit_script(
       finish_fills_script(), keys.views(), arguments.views(), l2::Retry::kIfNotSent,
       now() + options_.write_timeout,

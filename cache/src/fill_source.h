@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "found_bytes.h"
 #include "luck.h"
 #include "tiercel/base/mutex.h"
 #include "tiercel/base/striped_counter.h"
@@ -93,6 +94,7 @@ class FillSource {
 
   // Whether Redis mostly has what L1 does not.
   Luck luck;
+  FoundBytes found_bytes;
 
   std::shared_ptr<KeyGuard> guard{};  // Set before it is shared; mostly null.
 

@@ -79,22 +79,21 @@ bool Cache::Core::passes_l2(const std::shared_ptr<Flight>& flight) {
 // --- what Redis says
 
 // A GET costs the server a third of begin_fill. It is the first where it mostly is the last.
-void Cache::Core::look(const std::shared_ptr<Flight>& flight) {
+void Cache::Core::look_before_load(const std::shared_ptr<Flight>& flight) {
   if (passes_l2(flight)) return;
-  const TimePoint sent_at = now();
-  const std::string value_key = names_.value_key(flight->key);
-  client_->submit(l2::Command{l2::Retry::kSafe, {"GET", value_key}},
-                  sent_at + options_.read_timeout_before_load,
-                  [this, flight, sent_at](Result<l2::Reply> reply) {
-                    if (!reply) return begin_fill_done(flight, sent_at, std::move(reply));
-                    l2_has_answered(true);
-                    if (!reply->is_string()) {
-                      luck_of(*flight).tell(false);
-                      return begin_fill(flight);
-                    }
-                    flight->seen = reply->text.substr(0, kSeenBytes);
-                    land_on_stored(flight, sent_at, kTtlNotAsked, std::move(reply->text));
-                  });
+  look(flight, now() + options_.read_timeout_before_load);
+}
+
+void Cache::Core::look_before_load_done(const std::shared_ptr<Flight>& flight, TimePoint sent_at,
+                                        const Result<l2::ReplyView>& reply) {
+  if (!reply) return begin_fill_done(flight, sent_at, reply.error());
+  l2_has_answered(true);
+  if (!reply->is_string()) {
+    luck_of(*flight).tell(false);
+    return begin_fill(flight);
+  }
+  flight->seen = reply->text().substr(0, kSeenBytes);
+  land_on_stored(flight, sent_at, kTtlNotAsked, reply->text());
 }
 
 void Cache::Core::begin_fill_done(const std::shared_ptr<Flight>& flight, TimePoint sent_at,

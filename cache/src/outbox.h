@@ -3,6 +3,7 @@
 // Outbox: what threads hand to the loop thread, which takes all that is there when it comes round.
 // Nobody waits for company: alone, a thing leaves when it would have left anyway.
 
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -23,6 +24,11 @@ class Outbox {
     return items_.size() == 1 ? Verdict::kFirst : Verdict::kWaits;
   }
 
+  [[nodiscard]] std::size_t size() const TIERCEL_EXCLUDES(mutex_) {
+    MutexLock lock{mutex_};
+    return items_.size();
+  }
+
   // All that waits, in the order in which it came.
   [[nodiscard]] std::vector<T> take() TIERCEL_EXCLUDES(mutex_) {
     MutexLock lock{mutex_};
@@ -36,7 +42,7 @@ class Outbox {
   }
 
  private:
-  Mutex mutex_;
+  mutable Mutex mutex_;
   std::vector<T> items_ TIERCEL_GUARDED_BY(mutex_);
   bool is_closed_ TIERCEL_GUARDED_BY(mutex_) = false;
 };

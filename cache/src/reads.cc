@@ -37,8 +37,8 @@ Error older_than_asked(std::uint64_t version, std::uint64_t version_min) {
 }  // namespace
 
 // A key that holds something else than a string: no writer of ours made it.
-bool Cache::Core::is_wrong_type(const l2::Reply& reply) {
-  return reply.is_error() && reply.text.find("WRONGTYPE") != std::string::npos;
+bool Cache::Core::is_wrong_type(const l2::ReplyView& reply) {
+  return reply.is_error() && reply.text().find("WRONGTYPE") != std::string_view::npos;
 }
 
 Result<void> Cache::Core::check_call(std::string_view key,
@@ -185,7 +185,7 @@ void Cache::Core::begin(const std::shared_ptr<Flight>& flight, TimePoint deadlin
   } else if (is_local()) {
     queue_load(flight);
   } else if (!flight->is_refresh && luck_of(*flight).is_good()) {
-    look(flight);
+    look_before_load(flight);
   } else {
     begin_fill(flight);
   }
@@ -248,17 +248,17 @@ void Cache::Core::get_many(std::span<const std::string_view> keys, const ReadOpt
 
 void Cache::Core::fetch(const std::shared_ptr<Flight>& flight, TimePoint deadline) {
   if (!luck_of(*flight).is_good()) return fetch_with_life(flight, deadline);
-  const TimePoint sent_at = now();
-  const std::string key = names_.value_key(flight->key);
-  client_->submit(l2::Command{l2::Retry::kSafe, {"GET", key}}, deadline,
-                  [this, flight, sent_at](Result<l2::Reply> reply) {
-                    fetch_done(flight, sent_at, kTtlNotAsked, std::move(reply));
-                  });
+  look(flight, deadline);
 }
 
 Luck& Cache::Core::luck_of(const Flight& flight) {
   if (!flight.loads) return fetch_luck_;
   return flight.source ? flight.source->luck : load_luck_;
+}
+
+FoundBytes& Cache::Core::found_bytes_of(const Flight& flight) {
+  if (!flight.loads) return fetch_found_bytes_;
+  return flight.source ? flight.source->found_bytes : load_found_bytes_;
 }
 
 // Where what is stored does not say how much of its life is left.
@@ -277,14 +277,14 @@ void Cache::Core::fetch_with_life(const std::shared_ptr<Flight>& flight, TimePoi
                   [ttl_ms](Result<l2::Reply> reply) {
                     if (reply && reply->is_integer()) *ttl_ms = reply->integer;
                   });
-  client_->submit(l2::Command{l2::Retry::kSafe, {"GET", key}}, deadline,
-                  [this, flight, sent_at, ttl_ms](Result<l2::Reply> reply) {
-                    fetch_done(flight, sent_at, *ttl_ms, std::move(reply));
-                  });
+  client_->submit_view(l2::Command{l2::Retry::kSafe, {"GET", key}}, deadline,
+                       [this, flight, sent_at, ttl_ms](const Result<l2::ReplyView>& reply) {
+                         fetch_done(flight, sent_at, *ttl_ms, reply);
+                       });
 }
 
 void Cache::Core::fetch_done(const std::shared_ptr<Flight>& flight, TimePoint sent_at,
-                             std::int64_t ttl_ms, Result<l2::Reply> reply) {
+                             std::int64_t ttl_ms, const Result<l2::ReplyView>& reply) {
   if (!reply) {
     // Who joined may be more patient than who began.
     const auto patience = fetch_flights_.patience(*flight);
@@ -295,12 +295,12 @@ void Cache::Core::fetch_done(const std::shared_ptr<Flight>& flight, TimePoint se
     return land_failed(flight, reply.error());
   }
   if (reply->is_string()) {
-    return land_on_stored(flight, sent_at, ttl_ms, std::move(reply->text));
+    return land_on_stored(flight, sent_at, ttl_ms, reply->text());
   }
   if (is_wrong_type(*reply)) {
     counters_.values_corrupt.fetch_add(1, std::memory_order_relaxed);
   } else if (!reply->is_nil()) {
-    return land_failed(flight, refused_by_server(*reply));
+    return land_failed(flight, refused_by_server(reply->to_reply()));
   }
   land_absent(flight, sent_at);
 }
@@ -317,7 +317,7 @@ void Cache::Core::pass_over_stored(const std::shared_ptr<Flight>& flight, TimePo
 }
 
 void Cache::Core::land_on_stored(const std::shared_ptr<Flight>& flight, TimePoint sent_at,
-                                 std::int64_t ttl_ms, std::string bytes) {
+                                 std::int64_t ttl_ms, std::string_view bytes) {
   const auto stored = serialization::decode_value(bytes);
   if (!stored) {
     counters_.values_corrupt.fetch_add(1, std::memory_order_relaxed);
@@ -327,8 +327,12 @@ void Cache::Core::land_on_stored(const std::shared_ptr<Flight>& flight, TimePoin
   const milliseconds life = stored->envelope.hard_ttl;
   const std::uint32_t codec_id =
       stored->foreign ? serialization::kCodecRaw : stored->envelope.codec_id;
-  if (flight->source && !stored->envelope.negative &&
-      !flight->source->codec().accept(codec_id, stored->envelope.payload)) {
+  // Aligned, as codecs want it; `bytes` may stand anywhere in what was received.
+  std::shared_ptr<const std::string> payload;
+  if (!stored->envelope.negative) {
+    payload = std::make_shared<const std::string>(stored->envelope.payload);
+  }
+  if (flight->source && payload && !flight->source->codec().accept(codec_id, *payload)) {
     flight->source->counters.codec_mismatches.fetch_add(1, std::memory_order_relaxed);
     return pass_over_stored(flight, sent_at);
   }
@@ -339,12 +343,8 @@ void Cache::Core::land_on_stored(const std::shared_ptr<Flight>& flight, TimePoin
               .version = stored->version,
               .as_of = sent_at,
               .tags = stored->envelope.tag_slots};
-  if (stored->foreign) {
-    counters_.values_foreign.fetch_add(1, std::memory_order_relaxed);
-    found.bytes = std::make_shared<const std::string>(std::move(bytes));
-  } else if (!stored->envelope.negative) {
-    found.bytes = std::make_shared<const std::string>(stored->envelope.payload);
-  }
+  found.bytes = std::move(payload);
+  if (stored->foreign) counters_.values_foreign.fetch_add(1, std::memory_order_relaxed);
   TimePoint expires_at = TimePoint::max();
   if (ttl_ms == kTtlNotAsked) {
     expires_at = *end;

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "scripts.h"
-#include "tiercel/serialization/limits.h"
+#include "together.h"
 
 namespace tiercel {
 
@@ -61,28 +61,23 @@ Cache::Core::WriteQueue::Writes Cache::Core::WriteQueue::close() {
 std::size_t Cache::Core::WriteQueue::count_together(
     std::span<const std::shared_ptr<Write>> writes) const {
   // Half, so that what the protocol and the message add finds room in the client's queue.
-  const std::size_t bytes_max = std::min(kTogetherBytesMax, bytes_max_ / 2);
-  std::size_t bytes = 0;
-  std::size_t key_bytes = 0;
+  Together together{std::min(Together::kBytesMax, bytes_max_ / 2)};
   TimePoint earliest = TimePoint::max();
   TimePoint latest{};
-  std::size_t count = 0;
-  for (; count < std::min(writes.size(), kTogetherMax); ++count) {
-    const Write& write = *writes[count];
+  for (const auto& waiting : writes) {
+    const Write& write = *waiting;
     if (!write.may_join) break;
     const std::string& key = write.keys.front();
-    bytes += write.charged_bytes;
-    key_bytes += key.size();
     earliest = std::min(earliest, write.deadline);
     latest = std::max(latest, write.deadline);
-    if (bytes > bytes_max || key_bytes > serialization::kKeysBytesPerMessageMax ||
-        latest - earliest > kDeadlinesApartMax ||
-        std::ranges::any_of(writes.first(count),
-                            [&](const auto& other) { return other->keys.front() == key; })) {
+    if (latest - earliest > Together::kDeadlinesApartMax ||
+        std::ranges::any_of(writes.first(together.count()),
+                            [&](const auto& other) { return other->keys.front() == key; }) ||
+        !together.takes(write.charged_bytes, key.size())) {
       break;
     }
   }
-  return std::max<std::size_t>(count, 1);
+  return std::max<std::size_t>(together.count(), 1);
 }
 
 // Loop thread, or any if it never waited.

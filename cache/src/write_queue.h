@@ -57,15 +57,6 @@ class Cache::Core::WriteQueue {
  public:
   using Writes = std::vector<std::shared_ptr<Write>>;
 
-  // In one call, which holds the server up while it runs.
-  static constexpr std::size_t kTogetherMax = 16;
-  static constexpr std::size_t kTogetherBytesMax = std::size_t{256} * 1024;
-  // A larger value gains little, and is better copied by its own thread than by the loop.
-  static constexpr std::size_t kJoinBytesMax = kTogetherBytesMax / kTogetherMax;
-  // They share the latest of their deadlines: nobody is given up before his own, or this much
-  // after.
-  static constexpr Duration kDeadlinesApartMax = std::chrono::milliseconds{5};
-
   // The bounds on writes that went through the queue and are not answered yet; what they become in
   // the client counts there, too.
   WriteQueue(std::size_t writes_max, std::size_t bytes_max)

@@ -92,7 +92,7 @@ void Cache::Core::set(std::string_view key, std::string_view value, const WriteO
   if (!envelope) return callback(envelope.error());
   const bool is_pushed = envelope->size() <= options_.value_push_bytes_max;
   write->may_join = options_.history && !options.if_version && options.replicas == 0 &&
-                    !is_pushed && envelope->size() <= WriteQueue::kJoinBytesMax;
+                    !is_pushed && envelope->size() <= Together::kJoinBytesMax;
   // One that may join others has a message with them, when they leave.
   const auto message =
       write->may_join

@@ -3,7 +3,8 @@
 // link is not up. A command enters in_flight_ only together with the start of the write that
 // carries it, so what is in the other two queues was certainly not sent on this connection. Answers
 // run user code, which may submit (into the inbox, not here), may ask() (which writes, and adds to
-// in_flight_) and may redial S, but does not change the queues otherwise.
+// in_flight_) and may redial S, but does not change the queues otherwise; that of a reply, which is
+// out of them by then, may also submit_together(), which takes in and sends what waits.
 
 #include "data_link.h"
 

@@ -12,7 +12,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr std::size_t kTogether = 16;  // WriteQueue::kTogetherMax.
+constexpr std::size_t kTogether = 16;  // Together::kMax.
 
 // The time stands still for the thread that makes an Instant, and for nobody else: what it writes
 // has one deadline, however often it is kept from running.
@@ -257,9 +257,11 @@ TEST_F(WriteQueueTest, ALostReplyLeavesAllOutcomesUnknown) {
   server_->command({"CLIENT", "PAUSE", "60000", "WRITE"});
   std::vector<Written> writes;
   std::vector<Answer<ReadResult>> reads(3);
+  // Reads leave together: those that follow leave with this one, before the sets.
+  Answer<ReadResult> first;
+  cache->get_async("another", {.timeout = kPatience}, first.callback());
   for (std::size_t i = 0; i < 3; ++i) {
     writes.push_back(set(*cache, key_of(i), "new", {.timeout = 500ms}));
-    // Before the set on the connection, which waits for the loop.
     cache->get_async(key_of(i), {.timeout = kPatience}, reads[i].callback());
   }
   hold.release();

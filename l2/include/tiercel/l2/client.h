@@ -186,7 +186,8 @@ class Client {
   void submit_pipeline(Pipeline& pipeline, TimePoint deadline, PipelineCallback each);
 
   // Loop thread only. What is submitted during the call leaves together at its end, and not when
-  // the loop comes round to it. `submits` is called once, before this returns.
+  // the loop comes round to it. `submits` is called once, before this returns. From a task of the
+  // loop, or from the callback of a reply (a view stays valid), and not from that of an error.
   void submit_together(UniqueFunction<void()> submits);
 
   // Many keys in one call and with one answer: batch.h. Any thread.
