@@ -86,13 +86,16 @@ struct Canary {
   Sabotage sabotage;
   std::set<std::string> checkers;  // Any of which must notice.
   std::uint64_t seeds_max;
+  // Rarer faults are looked for from shortly before the first seed that shows them: a world takes
+  // seconds under ThreadSanitizer.
+  std::uint64_t seed_first = 1;
 };
 
 class Canaries : public ::testing::TestWithParam<Canary> {};
 
 TEST_P(Canaries, AreCaught) {
   const Canary& canary = GetParam();
-  for (std::uint64_t seed = 1; seed <= canary.seeds_max; ++seed) {
+  for (std::uint64_t seed = canary.seed_first; seed <= canary.seeds_max; ++seed) {
     const Report report = simulate({.seed = seed, .sabotage = canary.sabotage});
     for (const Violation& violation : report.violations) {
       if (!canary.checkers.contains(violation.checker)) continue;
@@ -101,18 +104,18 @@ TEST_P(Canaries, AreCaught) {
       return;
     }
   }
-  FAIL() << canary.seeds_max << " seeds did not notice that " << to_string(canary.sabotage)
-         << " was broken";
+  FAIL() << "seeds " << canary.seed_first << " to " << canary.seeds_max << " did not notice that "
+         << to_string(canary.sabotage) << " was broken";
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Sim, Canaries,
     ::testing::Values(Canary{Sabotage::kTokensUnheeded, {"R", "Q"}, 40},
-                      Canary{Sabotage::kWitnessUnheeded, {"R"}, 80},
+                      Canary{Sabotage::kWitnessUnheeded, {"R"}, 80, 50},
                       Canary{Sabotage::kDropsUnheeded, {"R", "Q", "ghost"}, 40},
                       Canary{Sabotage::kMarksForgotten, {"R", "Q"}, 40},
                       Canary{Sabotage::kClockNotRead, {"R"}, 40},
-                      Canary{Sabotage::kAheadForgotten, {"R", "Q", "ghost"}, 300},
+                      Canary{Sabotage::kAheadForgotten, {"R", "Q", "ghost"}, 300, 50},
                       Canary{Sabotage::kTagsForgotten, {"R", "Q"}, 40}),
     [](const auto& tested) { return std::string{to_string(tested.param.sabotage)}; });
 
