@@ -15,19 +15,10 @@
 //   a flight's token is under way exactly until it lands.
 
 namespace tiercel {
-namespace {
-
-constexpr std::size_t kBucketsFirst = 16;
-
-}  // namespace
 
 Flights::Flights(coherence::FillTable& fills, std::size_t stripes) : fills_(fills) {
   stripes_.reserve(stripes);
-  for (std::size_t i = 0; i < stripes; ++i) {
-    stripes_.push_back(std::make_unique<Stripe>());
-    MutexLock lock{stripes_.back()->mutex};
-    stripes_.back()->joinable.resize(kBucketsFirst);
-  }
+  for (std::size_t i = 0; i < stripes; ++i) stripes_.push_back(std::make_unique<Stripe>());
 }
 
 // What flies owns itself.
@@ -42,36 +33,6 @@ std::size_t Flights::hash_of(std::string_view key) noexcept {
 // The low bits choose the bucket inside the stripe.
 Flights::Stripe& Flights::stripe_of(std::size_t hash) {
   return *stripes_[(hash >> 32) % stripes_.size()];
-}
-
-Flight*& Flights::place_of(Stripe& stripe, std::string_view key, std::size_t hash) {
-  Flight** place = &stripe.joinable[hash & (stripe.joinable.size() - 1)];
-  while (*place != nullptr && ((*place)->hash != hash || (*place)->key != key)) {
-    place = &(*place)->joinable_next_;
-  }
-  return *place;
-}
-
-void Flights::make_joinable(Stripe& stripe, Flight& flight) {
-  Flight*& place = place_of(stripe, flight.key, flight.hash);
-  if (place != nullptr) {
-    flight.joinable_next_ = std::exchange(place->joinable_next_, nullptr);
-    place = &flight;
-    return;
-  }
-  place = &flight;
-  if (++stripe.joinable_count > stripe.joinable.size()) grow(stripe);
-}
-
-void Flights::grow(Stripe& stripe) {
-  std::vector<Flight*> wider(2 * stripe.joinable.size());
-  for (Flight* flight : stripe.joinable) {
-    while (flight != nullptr) {
-      Flight*& place = wider[flight->hash & (wider.size() - 1)];
-      flight = std::exchange(flight->joinable_next_, std::exchange(place, flight));
-    }
-  }
-  stripe.joinable = std::move(wider);
 }
 
 // Under the stripe's lock.
@@ -90,7 +51,7 @@ Flights::Boarding Flights::board(std::string_view key, Waiter waiter, const Load
   const std::size_t hash = hash_of(key);
   Stripe& stripe = stripe_of(hash);
   MutexLock lock{stripe.mutex};
-  Flight* const newest = place_of(stripe, key, hash);
+  Flight* const newest = stripe.joinable.find(key, hash);
   if (newest != nullptr && may_join(*newest, may_join_begun)) {
     newest->waiters_.push_back(std::move(waiter));
     newest->wants_more_ |= !may_join_begun;
@@ -105,7 +66,7 @@ Flights::Boarding Flights::board(std::string_view key, Waiter waiter, const Load
 
 void Flights::take_off(Stripe& stripe, const std::shared_ptr<Flight>& flight) {
   flight->token_ = fills_.begin(flight->key);
-  make_joinable(stripe, *flight);
+  stripe.joinable.put(*flight);
   flight->itself_ = flight;
   flight->flying_after_ = stripe.flying;
   if (stripe.flying != nullptr) stripe.flying->flying_before_ = flight.get();
@@ -117,7 +78,7 @@ std::shared_ptr<Flight> Flights::begin_refresh(std::string_view key,
   const std::size_t hash = hash_of(key);
   Stripe& stripe = stripe_of(hash);
   MutexLock lock{stripe.mutex};
-  Flight* const newest = place_of(stripe, key, hash);
+  Flight* const newest = stripe.joinable.find(key, hash);
   if (newest != nullptr && may_join(*newest, true)) return nullptr;
   auto flight = std::make_shared<Flight>(key, hash, Loader{}, source, /*loads_given=*/true);
   flight->is_refresh = true;
@@ -148,10 +109,7 @@ Flights::Landed Flights::land(const std::shared_ptr<Flight>& flight) {
 Flights::Landed Flights::land_locked(Stripe& stripe, Flight& flight) {
   if (flight.has_landed_) return {};
   flight.has_landed_ = true;
-  if (Flight*& place = place_of(stripe, flight.key, flight.hash); place == &flight) {
-    place = std::exchange(flight.joinable_next_, nullptr);
-    --stripe.joinable_count;
-  }
+  stripe.joinable.remove(flight);
   (flight.flying_before_ != nullptr ? flight.flying_before_->flying_after_ : stripe.flying) =
       flight.flying_after_;
   if (flight.flying_after_ != nullptr) {
@@ -184,8 +142,8 @@ bool Flights::arrive_at_gate(const std::shared_ptr<Flight>& flight) {
   Stripe& stripe = stripe_of(*flight);
   MutexLock lock{stripe.mutex};
   if (flight->has_landed_) return false;
-  Flight* const newest = place_of(stripe, flight->key, flight->hash);
-  if (newest == nullptr) make_joinable(stripe, *flight);
+  Flight* const newest = stripe.joinable.find(flight->key, flight->hash);
+  if (newest == nullptr) stripe.joinable.put(*flight);
   if (newest == nullptr || newest == flight.get()) {
     flight->waits_at_gate_ = true;
     return true;

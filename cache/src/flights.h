@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "tiercel/base/clock.h"
+#include "tiercel/base/key_table.h"
 #include "tiercel/base/mutex.h"
 #include "tiercel/base/unique_function.h"
 #include "tiercel/cache/cache.h"
@@ -67,7 +68,7 @@ struct Found {
 
 class FillBatch;
 
-class Flight {
+class Flight : public KeyTableLink<Flight> {
  public:
   Flight(std::string_view key_given, std::size_t hash_given, Loader loader_given,
          std::shared_ptr<FillSource> source_given, bool loads_given)
@@ -96,7 +97,6 @@ class Flight {
   bool ignore_stored = false;     // What Redis holds is corrupt or dead: load over it.
   std::optional<std::string> seen{};  // The first bytes of what is to be replaced.
   bool is_inside_gate = false;        // Of LoadGate: must leave it when it ends.
-  bool is_inside_bulkhead = false;    // Of its source, likewise.
   std::shared_ptr<FillBatch>
       batch{};  // That it will be loaded with, as long as it has not left it.
 
@@ -115,7 +115,6 @@ class Flight {
   std::shared_ptr<Flight> itself_{};  // While it flies.
   Flight* flying_before_ = nullptr;
   Flight* flying_after_ = nullptr;
-  Flight* joinable_next_ = nullptr;  // In the bucket.
 };
 
 class Flights {
@@ -183,18 +182,12 @@ class Flights {
   // `joinable` leads to the newest flight of a key, `flying` to all that have not landed.
   struct Stripe {
     Mutex mutex;
-    std::vector<Flight*> joinable TIERCEL_GUARDED_BY(mutex);  // A power of two of buckets.
-    std::size_t joinable_count TIERCEL_GUARDED_BY(mutex) = 0;
+    KeyTable<Flight> joinable TIERCEL_GUARDED_BY(mutex);
     Flight* flying TIERCEL_GUARDED_BY(mutex) = nullptr;
   };
   static std::size_t hash_of(std::string_view key) noexcept;
   Stripe& stripe_of(std::size_t hash);
   Stripe& stripe_of(const Flight& flight) { return stripe_of(flight.hash); }
-  // Where the flight of the key hangs, or would.
-  static Flight*& place_of(Stripe& stripe, std::string_view key, std::size_t hash)
-      TIERCEL_REQUIRES(stripe.mutex);
-  static void make_joinable(Stripe& stripe, Flight& flight) TIERCEL_REQUIRES(stripe.mutex);
-  static void grow(Stripe& stripe) TIERCEL_REQUIRES(stripe.mutex);
   bool may_join(Flight& flight, bool may_join_begun);
   void take_off(Stripe& stripe, const std::shared_ptr<Flight>& flight)
       TIERCEL_REQUIRES(stripe.mutex);

@@ -8,7 +8,7 @@
 #include "tiercel/base/check.h"
 
 // Invariants, under a stripe's lock:
-//   a key has a node in its bucket exactly while at least one token of it is under way, so a
+//   a key has a node in the table exactly while at least one token of it is under way, so a
 //   token's node stays where it is;
 //   marks, marks_hard and floor of a node only grow while it is there;
 //   a token is current when its epoch is the stripe's.
@@ -16,7 +16,6 @@
 namespace tiercel::coherence {
 namespace {
 
-constexpr std::size_t kBucketsFirst = 16;
 constexpr std::size_t kSparesMax = 64;
 constexpr std::size_t kSpareKeyBytesMax = 256;
 
@@ -53,11 +52,7 @@ const std::string& FillTable::Token::key() const noexcept {
 FillTable::FillTable(std::size_t stripes) {
   TIERCEL_CHECK(std::has_single_bit(stripes));
   stripes_.reserve(stripes);
-  for (std::size_t i = 0; i < stripes; ++i) {
-    stripes_.push_back(std::make_unique<Stripe>());
-    MutexLock lock{stripes_.back()->mutex};
-    stripes_.back()->buckets.resize(kBucketsFirst);
-  }
+  for (std::size_t i = 0; i < stripes; ++i) stripes_.push_back(std::make_unique<Stripe>());
 }
 
 std::uint64_t FillTable::hash_of(std::string_view key) noexcept {
@@ -74,57 +69,28 @@ FillTable::Stripe& FillTable::stripe_of(const Token& token) const {
   return stripe_of(token.node_->hash);
 }
 
-std::unique_ptr<FillTable::Node>& FillTable::place_of(Stripe& stripe, std::string_view key,
-                                                      std::uint64_t hash) {
-  std::unique_ptr<Node>* place = &stripe.buckets[hash & (stripe.buckets.size() - 1)];
-  while (*place && ((*place)->hash != hash || (*place)->key != key)) place = &(*place)->next;
-  return *place;
-}
-
 FillTable::Node& FillTable::node_of(Stripe& stripe, std::string_view key, std::uint64_t hash) {
-  std::unique_ptr<Node>& place = place_of(stripe, key, hash);
-  if (place) return *place;
-  std::unique_ptr<Node> made = std::move(stripe.spare);
-  if (made) {
-    stripe.spare = std::move(made->next);
-    --stripe.spares;
-  } else {
+  if (Node* const node = stripe.nodes.find(key, hash); node != nullptr) return *node;
+  std::unique_ptr<Node> made;
+  if (stripe.spares.empty()) {
     made = std::make_unique<Node>();
+  } else {
+    made = std::move(stripe.spares.back());
+    stripe.spares.pop_back();
   }
   made->hash = hash;
   made->key.assign(key);
-  Node& node = *made;
-  place = std::move(made);
-  if (++stripe.nodes > stripe.buckets.size()) grow(stripe);
-  return node;
+  stripe.nodes.put(*made);
+  return *made.release();
 }
 
-void FillTable::grow(Stripe& stripe) {
-  std::vector<std::unique_ptr<Node>> wider(2 * stripe.buckets.size());
-  for (auto& bucket : stripe.buckets) {
-    while (bucket) {
-      std::unique_ptr<Node> node = std::move(bucket);
-      bucket = std::move(node->next);
-      auto& place = wider[node->hash & (wider.size() - 1)];
-      node->next = std::move(place);
-      place = std::move(node);
-    }
-  }
-  stripe.buckets = std::move(wider);
-}
-
-void FillTable::remove(Stripe& stripe, const Node& node) {
-  std::unique_ptr<Node>* place = &stripe.buckets[node.hash & (stripe.buckets.size() - 1)];
-  while (place->get() != &node) place = &(*place)->next;
-  std::unique_ptr<Node> removed = std::move(*place);
-  *place = std::move(removed->next);
-  --stripe.nodes;
-  if (stripe.spares == kSparesMax || removed->key.capacity() > kSpareKeyBytesMax) return;
+void FillTable::remove(Stripe& stripe, Node& node) {
+  stripe.nodes.remove(node);
+  std::unique_ptr<Node> removed{&node};
+  if (stripe.spares.size() == kSparesMax || removed->key.capacity() > kSpareKeyBytesMax) return;
   removed->marks = removed->marks_hard = 0;
   removed->floor = kVersionUnknown;
-  removed->next = std::move(stripe.spare);
-  stripe.spare = std::move(removed);
-  ++stripe.spares;
+  stripe.spares.push_back(std::move(removed));
 }
 
 FillTable::Token FillTable::begin(std::string_view key) {
@@ -150,7 +116,7 @@ void FillTable::mark(std::string_view key, Version version) {
 }
 
 void FillTable::mark_locked(Stripe& stripe, std::string_view key, Version version) {
-  Node* const node = place_of(stripe, key, hash_of(key)).get();
+  Node* const node = stripe.nodes.find(key, hash_of(key));
   if (node == nullptr) return;
   ++node->marks;
   if (version == kVersionUnknown) {
@@ -165,11 +131,7 @@ void FillTable::mark_all() {
     MutexLock lock{stripe->mutex};
     ++stripe->epoch;
     // Versions of the ended epoch mean nothing in the new one.
-    for (const auto& bucket : stripe->buckets) {
-      for (Node* node = bucket.get(); node != nullptr; node = node->next.get()) {
-        node->floor = kVersionUnknown;
-      }
-    }
+    stripe->nodes.for_each([](Node& node) { node.floor = kVersionUnknown; });
   }
 }
 

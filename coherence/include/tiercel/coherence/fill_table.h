@@ -24,6 +24,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tiercel/base/key_table.h"
 #include "tiercel/base/mutex.h"
 #include "tiercel/coherence/version.h"
 
@@ -105,22 +106,19 @@ class FillTable {
   [[nodiscard]] std::size_t tokens_under_way() const;  // O(stripes)
 
  private:
-  // A key with tokens under way.
-  struct Node {
+  // A key with tokens under way. Goes, or becomes a spare one, with the last of them.
+  struct Node : KeyTableLink<Node> {
     std::uint64_t hash = 0;
     std::string key{};
     std::size_t tokens = 0;
     std::uint64_t marks = 0;          // All changes seen while a token was under way.
     std::uint64_t marks_hard = 0;     // Those without a version.
     Version floor = kVersionUnknown;  // The newest version seen: nothing older may be inserted.
-    std::unique_ptr<Node> next{};     // In its bucket, or among the spare ones.
   };
   struct Stripe {
     mutable Mutex mutex;
-    std::vector<std::unique_ptr<Node>> buckets TIERCEL_GUARDED_BY(mutex);  // A power of two.
-    std::size_t nodes TIERCEL_GUARDED_BY(mutex) = 0;
-    std::unique_ptr<Node> spare TIERCEL_GUARDED_BY(mutex);
-    std::size_t spares TIERCEL_GUARDED_BY(mutex) = 0;
+    KeyTable<Node> nodes TIERCEL_GUARDED_BY(mutex);
+    std::vector<std::unique_ptr<Node>> spares TIERCEL_GUARDED_BY(mutex);
     std::uint64_t epoch TIERCEL_GUARDED_BY(mutex) = 0;
     std::size_t tokens TIERCEL_GUARDED_BY(mutex) = 0;
   };
@@ -129,13 +127,9 @@ class FillTable {
   Stripe& stripe_of(std::uint64_t hash) const;
   Stripe& stripe_of(std::string_view key) const { return stripe_of(hash_of(key)); }
   Stripe& stripe_of(const Token& token) const;
-  // Where the node of the key hangs, or would.
-  static std::unique_ptr<Node>& place_of(Stripe& stripe, std::string_view key, std::uint64_t hash)
-      TIERCEL_REQUIRES(stripe.mutex);
   static Node& node_of(Stripe& stripe, std::string_view key, std::uint64_t hash)
       TIERCEL_REQUIRES(stripe.mutex);
-  static void grow(Stripe& stripe) TIERCEL_REQUIRES(stripe.mutex);
-  static void remove(Stripe& stripe, const Node& node) TIERCEL_REQUIRES(stripe.mutex);
+  static void remove(Stripe& stripe, Node& node) TIERCEL_REQUIRES(stripe.mutex);
   static bool admits(const Stripe& stripe, const Token& token, Version version)
       TIERCEL_REQUIRES(stripe.mutex);
   static void finish(Stripe& stripe, Token& token, Version inserted) TIERCEL_REQUIRES(stripe.mutex);
