@@ -39,12 +39,11 @@
 #include "fill_source.h"
 #include "fill_waits.h"
 #include "flights.h"
-#include "found_bytes.h"
 #include "guard_table.h"
 #include "hot_keys.h"
+#include "learned.h"
 #include "link_driver.h"
 #include "lock_service.h"
-#include "luck.h"
 #include "outbox.h"
 #include "preloader.h"
 #include "ring.h"
@@ -219,8 +218,7 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   void fetch(const std::shared_ptr<Flight>& flight, TimePoint deadline);
   void fetch_with_life(const std::shared_ptr<Flight>& flight, TimePoint deadline);
   void ask_life(const std::shared_ptr<Flight>& flight);
-  [[nodiscard]] Luck& luck_of(const Flight& flight);
-  [[nodiscard]] FoundBytes& found_bytes_of(const Flight& flight);
+  [[nodiscard]] Learned& learned_of(const Flight& flight);
   [[nodiscard]] std::optional<TimePoint> end_of_stored(const serialization::StoredValue& stored,
                                                        TimePoint sent_at) const;
   void fetch_done(const std::shared_ptr<Flight>& flight, TimePoint sent_at, std::int64_t ttl_ms,
@@ -388,10 +386,8 @@ class Cache::Core : public std::enable_shared_from_this<Cache::Core>, private Li
   std::map<l2::EventLoop::TimerId, std::shared_ptr<Write>> unacknowledged_;
   FillWaits fill_waits_;      // Loop thread only,
   ServerClock server_clock_;  // and this.
-  Luck fetch_luck_;           // Of reads without a loader: that a value says itself when it ends,
-  Luck load_luck_;            // and of those with one that is no keyspace's: that it is there.
-  FoundBytes fetch_found_bytes_;  // Likewise.
-  FoundBytes load_found_bytes_;
+  Learned fetches_learned_;   // Of reads without a loader,
+  Learned loads_learned_;     // and of those with one that is no keyspace's.
 
   // Immutable after create(): a hit that draws less is for the auditor, or for hot_keys_.
   std::uint64_t sample_below_ = 0;

@@ -12,7 +12,7 @@
 #include "core.h"
 #include "scripts.h"
 #include "tiercel/base/bytes.h"
-#include "tiercel/serialization/limits.h"
+#include "together.h"
 #include "words.h"
 
 namespace tiercel {
@@ -81,9 +81,8 @@ void Cache::Core::send_begins() {
         const bool asks_alike = flight->ignore_stored == first.ignore_stored &&
                                 left_min_of(*flight) == left_min_of(first);
         const std::size_t key_bytes = flight->key.size();
-        if (!asks_alike ||
-            !together.takes(2 * key_bytes + found_bytes_of(*flight).expected(), key_bytes))
-          break;
+        const std::size_t bytes = 2 * key_bytes + learned_of(*flight).found_bytes.expected();
+        if (!asks_alike || !together.takes(bytes, key_bytes)) break;
       }
       submit_begins(rest.first(together.count()));
       rest = rest.subspan(together.count());
@@ -111,7 +110,8 @@ void Cache::Core::submit_begins(std::span<const FlightPtr> flights) {
           if (is_answer) {
             together[i]->granted_at = reply->elements[0].text;
             const auto& answer = reply->elements[i + 1].elements;
-            found_bytes_of(*together[i]).note(answer.size() > 1 ? answer[1].text.size() : 0);
+            const std::size_t found = answer.size() > 1 ? answer[1].text.size() : 0;
+            learned_of(*together[i]).found_bytes.note(found);
           }
           begin_fill_done(together[i], sent_at,
                           is_answer ? std::move(reply->elements[i + 1]) : reply);

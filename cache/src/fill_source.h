@@ -16,8 +16,7 @@
 #include <string_view>
 #include <vector>
 
-#include "found_bytes.h"
-#include "luck.h"
+#include "learned.h"
 #include "tiercel/base/mutex.h"
 #include "tiercel/base/striped_counter.h"
 #include "tiercel/base/unique_function.h"
@@ -92,9 +91,7 @@ class FillSource {
   // process, so that each hit of a key that is due costs no more than this call. No lock.
   [[nodiscard]] bool claim_refresh(std::string_view key, TimePoint now) noexcept;
 
-  // Whether Redis mostly has what L1 does not.
-  Luck luck;
-  FoundBytes found_bytes;
+  Learned learned;
 
   std::shared_ptr<KeyGuard> guard{};  // Set before it is shared; mostly null.
 

@@ -112,6 +112,7 @@ class KeyGuard : public std::enable_shared_from_this<KeyGuard> {
   [[nodiscard]] std::uint64_t known_generation() const;
   void log(LogLevel level, const std::string& message) const;
   static Error refused(const l2::Reply& reply);
+  static Result<void> take_integer(std::size_t chunk, const Result<l2::Reply>& reply);
   static bool is_one(const Result<l2::Reply>& reply) {
     return reply && reply->is_integer() && reply->integer == 1;
   }

@@ -167,6 +167,12 @@ Result<void> KeyGuard::make_filter(std::uint64_t generation) {
   return {};
 }
 
+Result<void> KeyGuard::take_integer(std::size_t, const Result<l2::Reply>& reply) {
+  if (!reply) return reply.error();
+  if (!reply->is_integer()) return refused(*reply);
+  return {};
+}
+
 void KeyGuard::make_chunks() {
   pump_.start(
       {.chunks = chunks_of(next_header_),
@@ -179,11 +185,7 @@ void KeyGuard::make_chunks() {
                  answer_by(), std::move(callback));
              return true;
            },
-       .take = [](std::size_t, const Result<l2::Reply>& reply) -> Result<void> {
-         if (!reply) return reply.error();
-         if (!reply->is_integer()) return refused(*reply);
-         return {};
-       },
+       .take = take_integer,
        .done =
            [this](const Result<void>& result) {
              if (!is_linked()) return end(kLookForLinks);
@@ -365,11 +367,7 @@ void KeyGuard::clean_up() {
                                             answer_by(), std::move(callback));
                      return true;
                    },
-               .take = [](std::size_t, const Result<l2::Reply>& reply) -> Result<void> {
-                 if (!reply) return reply.error();
-                 if (!reply->is_integer()) return refused(*reply);
-                 return {};
-               },
+               .take = take_integer,
                .done = [this](Result<void> result) { cleaned_up(std::move(result)); }});
 }
 

@@ -89,7 +89,7 @@ void Cache::Core::look_before_load_done(const std::shared_ptr<Flight>& flight, T
   if (!reply) return begin_fill_done(flight, sent_at, reply.error());
   l2_has_answered(true);
   if (!reply->is_string()) {
-    luck_of(*flight).tell(false);
+    learned_of(*flight).luck.tell(false);
     return begin_fill(flight);
   }
   flight->seen = reply->text().substr(0, kSeenBytes);
@@ -124,7 +124,7 @@ void Cache::Core::begin_fill_done(const std::shared_ptr<Flight>& flight, TimePoi
     return land_on_stored(flight, sent_at, elements[2].integer, elements[1].text);
   }
   if (outcome == 2 || outcome == 3) {
-    luck_of(*flight).tell(false);
+    learned_of(*flight).luck.tell(false);
     if (is_list && elements[1].is_string()) {
       flight->seen = elements[1].text.substr(0, kSeenBytes);
       offer_old(flight, sent_at, elements[1], elements[2].integer);

@@ -58,18 +58,12 @@ void Cache::Core::send_looks() {
 
 std::size_t Cache::Core::count_looks_together(std::span<const Look> looks) {
   Together together{call_bytes_max_, kLooksMax};
-  TimePoint earliest = TimePoint::max();
-  TimePoint latest{};
   for (const Look& look : looks) {
-    earliest = std::min(earliest, look.deadline);
-    latest = std::max(latest, look.deadline);
     const std::size_t key_bytes = look.flight->key.size();
-    if (latest - earliest > Together::kDeadlinesApartMax ||
-        !together.takes(key_bytes + found_bytes_of(*look.flight).expected(), key_bytes)) {
-      break;
-    }
+    const std::size_t bytes = key_bytes + learned_of(*look.flight).found_bytes.expected();
+    if (!together.takes(bytes, key_bytes, look.deadline)) break;
   }
-  return std::max<std::size_t>(together.count(), 1);
+  return together.count();
 }
 
 // What answers have led to: the server is not to wait until all of its own are read. Few are better
@@ -87,7 +81,7 @@ void Cache::Core::submit_looks(std::span<Look> looks) {
         l2::Command{l2::Retry::kSafe, {"GET", key}}, deadline,
         [this, flight = flight, sent_at](const Result<l2::ReplyView>& reply) {
           if (!reply) return look_done(flight, sent_at, reply);
-          found_bytes_of(*flight).note(reply->text().size());
+          learned_of(*flight).found_bytes.note(reply->text().size());
           look_done(flight, sent_at, reply);
           send_many_looks();
         });
@@ -106,7 +100,7 @@ void Cache::Core::submit_looks(std::span<Look> looks) {
       [this, together = std::move(together), sent_at](const Result<l2::ReplyView>& reply) mutable {
         if (!reply) {
           for (const Look& look : together) {
-            found_bytes_of(*look.flight).note_too_many(together.size(), call_bytes_max_);
+            learned_of(*look.flight).found_bytes.note_too_many(together.size(), call_bytes_max_);
             look_done(look.flight, sent_at, reply);
           }
           return;
@@ -117,7 +111,7 @@ void Cache::Core::submit_looks(std::span<Look> looks) {
         }
         for (std::size_t i = 0; i < together.size(); ++i) {
           const l2::ReplyView found = (*reply)[i];
-          found_bytes_of(*together[i].flight).note(found.text().size());
+          learned_of(*together[i].flight).found_bytes.note(found.text().size());
           look_done(together[i].flight, sent_at, found);
         }
         send_many_looks();

@@ -184,7 +184,7 @@ void Cache::Core::begin(const std::shared_ptr<Flight>& flight, TimePoint deadlin
     fetch(flight, deadline);
   } else if (is_local()) {
     queue_load(flight);
-  } else if (!flight->is_refresh && luck_of(*flight).is_good()) {
+  } else if (!flight->is_refresh && learned_of(*flight).luck.is_good()) {
     look_before_load(flight);
   } else {
     begin_fill(flight);
@@ -247,18 +247,13 @@ void Cache::Core::get_many(std::span<const std::string_view> keys, const ReadOpt
 // --- fetch
 
 void Cache::Core::fetch(const std::shared_ptr<Flight>& flight, TimePoint deadline) {
-  if (!luck_of(*flight).is_good()) return fetch_with_life(flight, deadline);
+  if (!learned_of(*flight).luck.is_good()) return fetch_with_life(flight, deadline);
   look(flight, deadline);
 }
 
-Luck& Cache::Core::luck_of(const Flight& flight) {
-  if (!flight.loads) return fetch_luck_;
-  return flight.source ? flight.source->luck : load_luck_;
-}
-
-FoundBytes& Cache::Core::found_bytes_of(const Flight& flight) {
-  if (!flight.loads) return fetch_found_bytes_;
-  return flight.source ? flight.source->found_bytes : load_found_bytes_;
+Learned& Cache::Core::learned_of(const Flight& flight) {
+  if (!flight.loads) return fetches_learned_;
+  return flight.source ? flight.source->learned : loads_learned_;
 }
 
 // Where what is stored does not say how much of its life is left.
@@ -337,7 +332,7 @@ void Cache::Core::land_on_stored(const std::shared_ptr<Flight>& flight, TimePoin
     return pass_over_stored(flight, sent_at);
   }
   const std::optional<TimePoint> end = end_of_stored(*stored, sent_at);
-  luck_of(*flight).tell(end.has_value());
+  learned_of(*flight).luck.tell(end.has_value());
   if (ttl_ms == kTtlNotAsked && !end) return ask_life(flight);
   Found found{.tier = Tier::kL2,
               .version = stored->version,

@@ -3,6 +3,7 @@
 // Together: how many of those that wait for the loop thread leave in one call. What the call has
 // besides is paid for once (docs/decisions/0020, 0024), and the server is held up while it runs.
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 
@@ -27,12 +28,16 @@ class Together {
       : bytes_max_(bytes_max), count_max_(count_max) {}
 
   // Whether one more, of so many bytes in all and a key of so many, leaves with those before. The
-  // first always does.
-  [[nodiscard]] bool takes(std::size_t bytes, std::size_t key_bytes) noexcept {
+  // first always does. Without a deadline: all have the same.
+  [[nodiscard]] bool takes(std::size_t bytes, std::size_t key_bytes,
+                           TimePoint deadline = {}) noexcept {
     bytes_ += bytes;
     key_bytes_ += key_bytes;
+    earliest_ = count_ == 0 ? deadline : std::min(earliest_, deadline);
+    latest_ = count_ == 0 ? deadline : std::max(latest_, deadline);
     if (count_ > 0 && (count_ == count_max_ || bytes_ > bytes_max_ ||
-                       key_bytes_ > serialization::kKeysBytesPerMessageMax)) {
+                       key_bytes_ > serialization::kKeysBytesPerMessageMax ||
+                       latest_ - earliest_ > kDeadlinesApartMax)) {
       return false;
     }
     ++count_;
@@ -46,6 +51,8 @@ class Together {
   std::size_t bytes_ = 0;
   std::size_t key_bytes_ = 0;
   std::size_t count_ = 0;
+  TimePoint earliest_{};
+  TimePoint latest_{};
 };
 
 }  // namespace tiercel

@@ -62,18 +62,13 @@ std::size_t Cache::Core::WriteQueue::count_together(
     std::span<const std::shared_ptr<Write>> writes) const {
   // Half, so that what the protocol and the message add finds room in the client's queue.
   Together together{std::min(Together::kBytesMax, bytes_max_ / 2)};
-  TimePoint earliest = TimePoint::max();
-  TimePoint latest{};
   for (const auto& waiting : writes) {
     const Write& write = *waiting;
     if (!write.may_join) break;
     const std::string& key = write.keys.front();
-    earliest = std::min(earliest, write.deadline);
-    latest = std::max(latest, write.deadline);
-    if (latest - earliest > Together::kDeadlinesApartMax ||
-        std::ranges::any_of(writes.first(together.count()),
+    if (std::ranges::any_of(writes.first(together.count()),
                             [&](const auto& other) { return other->keys.front() == key; }) ||
-        !together.takes(write.charged_bytes, key.size())) {
+        !together.takes(write.charged_bytes, key.size(), write.deadline)) {
       break;
     }
   }
