@@ -55,13 +55,6 @@ class FillCallsTest : public ::testing::Test {
     for (std::size_t i = 0; i < count; ++i) answers.push_back(get(cache, key_of(i), loader));
     return answers;
   }
-  // By the server's own count, also of what scripts call.
-  int calls_of(const std::string& command) {
-    const std::string stats = server_->command({"INFO", "commandstats"});
-    const std::string name = "cmdstat_" + command + ":calls=";
-    const std::size_t at = stats.find(name);
-    return at == std::string::npos ? 0 : std::stoi(stats.substr(at + name.size()));
-  }
   std::string stored(const std::string& key) {
     const std::string bytes = server_->command({"GET", "tiercel:" + key});
     const std::size_t at = bytes.find("value of ");
@@ -90,7 +83,7 @@ TEST_F(FillCallsTest, ThoseThatMissTogetherTakeEachStepInFewCalls) {
   constexpr int kCalls = 3;  // Of 16, 16 and 8 keys.
   const auto cache = open();
   Gate gate;
-  const int granted_before = calls_of("hsetnx");
+  const int granted_before = server_->calls_of("hsetnx");
   std::vector<Read> answers;
   {
     const LoopHold hold{*cache};
@@ -100,8 +93,8 @@ TEST_F(FillCallsTest, ThoseThatMissTogetherTakeEachStepInFewCalls) {
     });
   }
   ASSERT_TRUE(gate.wait_until_arrived(kKeys)) << "all of them load at the same time";
-  EXPECT_EQ(calls_of("hsetnx") - granted_before, kCalls);
-  const int stored_before = calls_of("hget");
+  EXPECT_EQ(server_->calls_of("hsetnx") - granted_before, kCalls);
+  const int stored_before = server_->calls_of("hget");
   {
     const LoopHold hold{*cache};
     gate.open();
@@ -112,7 +105,7 @@ TEST_F(FillCallsTest, ThoseThatMissTogetherTakeEachStepInFewCalls) {
     EXPECT_EQ(stored(key_of(i)), "value of " + key_of(i));
     EXPECT_EQ(server_->command({"EXISTS", "tiercel/fill:" + key_of(i)}), "0");
   }
-  EXPECT_EQ(calls_of("hget") - stored_before, kCalls);
+  EXPECT_EQ(server_->calls_of("hget") - stored_before, kCalls);
   EXPECT_EQ(cache->stats().loads_not_stored, 0U);
 }
 

@@ -34,13 +34,6 @@ class LooksTest : public ::testing::Test {
     cache.get_async(key, options, answer.callback());
     return answer;
   }
-  // By the server's own count, also of what scripts call.
-  int calls_of(const std::string& command) {
-    const std::string stats = server_->command({"INFO", "commandstats"});
-    const std::string name = "cmdstat_" + command + ":calls=";
-    const std::size_t at = stats.find(name);
-    return at == std::string::npos ? 0 : std::stoi(stats.substr(at + name.size()));
-  }
 
   std::unique_ptr<RedisServer> server_ = RedisServer::start();
 };
@@ -55,7 +48,7 @@ TEST_F(LooksTest, ThoseThatComeTogetherAskInFewCommands) {
     if (may_load) options.loader = load;
     // Until it knows that values are small, fewer of them are asked for at a time.
     for (std::size_t i = 0; i < kOthers; ++i) (void)get(*cache, key_of(kKeys + i), options).take();
-    const int before = calls_of("mget");
+    const int before = server_->calls_of("mget");
     std::vector<Read> answers;
     {
       const LoopHold hold{*cache};
@@ -67,7 +60,7 @@ TEST_F(LooksTest, ThoseThatComeTogetherAskInFewCommands) {
       EXPECT_EQ(described(answers[i].take()), value_of(i) + "@l2");
       EXPECT_EQ(described(cache->try_get(key_of(i))), value_of(i) + "@l1");
     }
-    EXPECT_EQ(calls_of("mget") - before, 3) << "of 64, 64 and 22 keys";
+    EXPECT_EQ(server_->calls_of("mget") - before, 3) << "of 64, 64 and 22 keys";
   }
 }
 
@@ -104,7 +97,7 @@ TEST_F(LooksTest, LargeValuesAreReadByFewAtATime) {
   for (std::size_t i = 0; i < 9; ++i) ASSERT_TRUE(writer->set(key_of(i), large));
   const auto cache = open();
   EXPECT_EQ(read_value(*cache, key_of(8)), large);
-  const int before = calls_of("mget");
+  const int before = server_->calls_of("mget");
   std::vector<Read> answers;
   {
     const LoopHold hold{*cache};
@@ -115,7 +108,7 @@ TEST_F(LooksTest, LargeValuesAreReadByFewAtATime) {
     ASSERT_TRUE(found && *found);
     EXPECT_EQ((*found)->bytes(), large);
   }
-  EXPECT_EQ(calls_of("mget") - before, 4) << "of two values each";
+  EXPECT_EQ(server_->calls_of("mget") - before, 4) << "of two values each";
 }
 
 // At first nothing is known of them.
@@ -123,7 +116,7 @@ TEST_F(LooksTest, AColdStartAsksForFewAtATime) {
   constexpr std::size_t kKeys = 45;
   store(kKeys);
   const auto cache = open();
-  const int before = calls_of("mget");
+  const int before = server_->calls_of("mget");
   std::vector<Read> answers;
   {
     const LoopHold hold{*cache};
@@ -132,7 +125,8 @@ TEST_F(LooksTest, AColdStartAsksForFewAtATime) {
   for (std::size_t i = 0; i < kKeys; ++i) {
     EXPECT_EQ(described(answers[i].take()), value_of(i) + "@l2");
   }
-  EXPECT_EQ(calls_of("mget") - before, 3) << "of 15 keys each: 256 KiB, if each value has 16";
+  EXPECT_EQ(server_->calls_of("mget") - before, 3)
+      << "of 15 keys each: 256 KiB, if each value has 16";
 }
 
 // The server refuses an MGET of which one key is forbidden.

@@ -217,19 +217,15 @@ TEST_F(ClientForms, LargeValuesAreReadBySmallerCommands) {
                       [&](ValueBatch batch) { got.set_value(std::move(batch)); });
     return got.get_future().get();
   };
-  const auto calls = [&] {
-    const std::string stats = server->command({"INFO", "commandstats"});
-    const std::string_view name = "cmdstat_mget:calls=";
-    return std::stoi(stats.substr(stats.find(name) + name.size()));
-  };
   const auto expect_all = [&](const ValueBatch& batch) {
     EXPECT_TRUE(batch.errors().empty());
     for (std::size_t i = 0; i < kKeys; ++i) ASSERT_EQ(batch[i], values[i]) << i;
   };
   expect_all(get());
-  EXPECT_EQ(calls(), 3);
+  EXPECT_EQ(server->calls_of("mget"), 3);
   expect_all(get());
-  EXPECT_EQ(calls(), 3 + (static_cast<int>(kKeys) + 1) / 2);  // Two at a time: 80 KB.
+  EXPECT_EQ(server->calls_of("mget"),
+            3 + (static_cast<int>(kKeys) + 1) / 2);  // Two at a time: 80 KB.
 
   // Of a part that is some commands, any may fail, and then all its keys have the error.
   server->stop_process();

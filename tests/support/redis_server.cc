@@ -277,6 +277,13 @@ void RedisServer::restart(std::vector<std::string> arguments) {
        state_->log_tail());
 }
 
+int RedisServer::calls_of(const std::string& name) {
+  const std::string stats = command({"INFO", "commandstats"});
+  const std::string field = "cmdstat_" + name + ":calls=";
+  const std::size_t at = stats.find(field);
+  return at == std::string::npos ? 0 : std::stoi(stats.substr(at + field.size()));
+}
+
 std::string RedisServer::command(const std::vector<std::string>& words,
                                  const std::string& password) {
   const auto unreachable = [](const Error& error) { return "-UNREACHABLE " + error.to_string(); };

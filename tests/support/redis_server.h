@@ -77,6 +77,9 @@ class RedisServer {
   // arrays one element a line. Waits up to 10 s. "-UNREACHABLE …" when no reply came.
   std::string command(const std::vector<std::string>& words, const std::string& password = {});
 
+  // How often it has carried out a command, by its lower-case name, in scripts too.
+  int calls_of(const std::string& name);
+
   // The last lines of its log and of its standard output and error.
   [[nodiscard]] std::string log_tail() const;
 
