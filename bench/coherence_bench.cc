@@ -19,6 +19,7 @@
 #include "coherence_load.h"
 #include "coherence_near_cache.h"
 #include "figures.h"
+#include "parts.h"
 #include "support/redis_server.h"
 
 namespace tiercel::bench {
@@ -242,18 +243,12 @@ int run(const Settings& settings) {
     fmt::print(stderr, "{}\n", testing::RedisServer::unavailable_message());
     return 1;
   }
-  const auto wanted = [&](const char* part) {
-    return std::ranges::find(settings.parts, part) != settings.parts.end();
-  };
   Figures figures;
-  const auto measure = [&](const char* part, auto function) {
-    if (!wanted(part)) return true;
-    const Result<void> measured = function(settings, figures);
-    if (!measured) fmt::print(stderr, "{}: {}\n", part, measured.error().to_string());
-    return measured.has_value();
-  };
-  if (!measure("staleness", measure_staleness) || !measure("invalidate", measure_invalidate) ||
-      !measure("cost", measure_cost) || !measure("failover", measure_failover)) {
+  if (!measure_parts<Settings, Figures>(settings, figures,
+                                        {{"staleness", measure_staleness},
+                                         {"invalidate", measure_invalidate},
+                                         {"cost", measure_cost},
+                                         {"failover", measure_failover}})) {
     return 1;
   }
   for (const auto& [name, value] : figures) fmt::print("figure {} {:.4g}\n", name, value);

@@ -21,6 +21,7 @@
 #include "fill_tick.h"
 #include "fill_typed.h"
 #include "l2_tasks.h"
+#include "parts.h"
 #include "support/redis_server.h"
 
 namespace tiercel::bench {
@@ -215,16 +216,12 @@ int run(const Settings& settings) {
     return 1;
   }
   Results results;
-  const auto measure = [&](const char* part, auto function) {
-    if (std::ranges::find(settings.parts, part) == settings.parts.end()) return true;
-    const Result<void> measured = function(settings, results);
-    std::fflush(stdout);
-    if (!measured) fmt::print(stderr, "{}: {}\n", part, measured.error().to_string());
-    return measured.has_value();
-  };
-  if (!measure("rate", measure_rate) || !measure("stampede", measure_stampede) ||
-      !measure("typed", measure_typed) || !measure("tick", measure_tick) ||
-      !measure("bloom", measure_bloom)) {
+  if (!measure_parts<Settings, Results>(settings, results,
+                                        {{"rate", measure_rate},
+                                         {"stampede", measure_stampede},
+                                         {"typed", measure_typed},
+                                         {"tick", measure_tick},
+                                         {"bloom", measure_bloom}})) {
     return 1;
   }
   if (results.rates) results.rates->print_figures();
