@@ -52,7 +52,11 @@ const std::string& FillTable::Token::key() const noexcept {
 FillTable::FillTable(std::size_t stripes) {
   TIERCEL_CHECK(std::has_single_bit(stripes));
   stripes_.reserve(stripes);
-  for (std::size_t i = 0; i < stripes; ++i) stripes_.push_back(std::make_unique<Stripe>());
+  for (std::size_t i = 0; i < stripes; ++i) {
+    stripes_.push_back(std::make_unique<Stripe>());
+    MutexLock lock{stripes_.back()->mutex};
+    stripes_.back()->spares.reserve(kSparesMax);  // A token's end must not throw.
+  }
 }
 
 std::uint64_t FillTable::hash_of(std::string_view key) noexcept {

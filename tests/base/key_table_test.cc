@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <deque>
+#include <new>
 #include <set>
 #include <string>
+
+#include "support/allocations.h"
 
 namespace tiercel {
 namespace {
@@ -73,6 +76,33 @@ TEST(KeyTable, WhatWasRemovedIsNotFoundAndTheOthersAre) {
   for (std::size_t i = 1; i < 100; i += 2) EXPECT_TRUE(table.remove(nodes[i]));
   EXPECT_EQ(table.size(), 0U);
   EXPECT_TRUE(keys_of(table).empty());
+}
+
+TEST(KeyTable, WhereThereIsNoMemoryToGrowNothingChanges) {
+  KeyTable<Node> table;
+  std::deque<Node> nodes;
+  bool has_failed = false;
+  while (!has_failed) {
+    ASSERT_LT(nodes.size(), 1000U);
+    Node& node = nodes.emplace_back(std::to_string(nodes.size()), nodes.size());
+    const testing::NoMemory no_memory;
+    try {
+      table.put(node);
+    } catch (const std::bad_alloc&) {
+      has_failed = true;
+    }
+  }
+  EXPECT_EQ(table.size(), nodes.size() - 1);
+  EXPECT_EQ(table.find(nodes.back().key, nodes.back().hash), nullptr);
+  {
+    const testing::NoMemory no_memory;
+    Node replacement{nodes.front().key, nodes.front().hash};
+    table.put(replacement);  // Needs no more room.
+    EXPECT_EQ(table.find(replacement.key, replacement.hash), &replacement);
+    table.put(nodes.front());
+  }
+  table.put(nodes.back());
+  EXPECT_EQ(keys_of(table).size(), nodes.size());
 }
 
 }  // namespace

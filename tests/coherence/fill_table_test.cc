@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/allocations.h"
 #include "tiercel/base/random.h"
 
 namespace tiercel::coherence {
@@ -248,6 +249,18 @@ TEST_F(FillTableTest, AnInsertionThatThrowsEndsTheTokenAndFreesTheStripe) {
       std::runtime_error);
   EXPECT_EQ(table_.tokens_under_way(), 0U);
   EXPECT_TRUE(commit(table_.begin("k"), 1));
+}
+
+TEST_F(FillTableTest, TokensEndAlsoWhereThereIsNoMemory) {
+  std::vector<FillTable::Token> tokens;
+  for (int i = 0; i < 1000; ++i) tokens.push_back(table_.begin("k" + std::to_string(i)));
+  {
+    const tiercel::testing::NoMemory no_memory;
+    EXPECT_TRUE(table_.commit(std::move(tokens.back()), 5, [] {}));
+    tokens.pop_back();
+    tokens.clear();
+  }
+  EXPECT_EQ(table_.tokens_under_way(), 0U);
 }
 
 // Random steps against the rules of the header written down once more, with a list of all changes

@@ -5,15 +5,19 @@
 
 namespace {
 thread_local std::uint64_t count = 0;
+thread_local bool fails = false;
 
 void* allocate(std::size_t bytes) noexcept {
   ++count;
+  if (fails) return nullptr;
   return std::malloc(bytes == 0 ? 1 : bytes);
 }
 }  // namespace
 
 namespace tiercel::testing {
 std::uint64_t allocations() noexcept { return count; }
+NoMemory::NoMemory() noexcept { fails = true; }
+NoMemory::~NoMemory() { fails = false; }
 }  // namespace tiercel::testing
 
 void* operator new(std::size_t bytes) {

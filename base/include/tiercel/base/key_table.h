@@ -28,6 +28,8 @@ template <typename Node>
 class KeyTable {
  public:
   KeyTable() : buckets_(kBucketsFirst) {}
+  KeyTable(const KeyTable&) = delete;
+  KeyTable& operator=(const KeyTable&) = delete;
 
   // nullptr: there is none.
   [[nodiscard]] Node* find(std::string_view key, std::size_t hash) const noexcept {
@@ -37,11 +39,16 @@ class KeyTable {
   }
 
   // Takes the place of the one of the same key, if there is one, which is no longer in the table
-  // then. `node` must not be in it.
+  // then. `node` must not be in it. Throws std::bad_alloc, having changed nothing, where there is
+  // no memory to grow.
   void put(Node& node) {
-    if (Node* const before = find(node.key, node.hash); before != nullptr) remove(*before);
+    if (Node* const before = find(node.key, node.hash); before != nullptr) {
+      remove(*before);
+    } else if (size_ == buckets_.size()) {
+      grow();
+    }
     hang(node);
-    if (++size_ > buckets_.size()) grow();
+    ++size_;
   }
 
   // False: it is not in the table.
