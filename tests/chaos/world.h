@@ -139,6 +139,7 @@ class World {
   void end_fleet();
   void judge(testing::RedisServer& final_master);
   void sum_up();
+  void wait_for_recovery();
   void note_recovery();
 
   FaultReport& report_;
