@@ -290,7 +290,9 @@ int run_coordinator(const Options& options) {
   fmt::print("Starting a master, two replicas, three Sentinels and {} instances …\n",
              options.instances);
   std::fflush(stdout);
-  const auto servers = testing::SentinelSetup::start();
+  // Where nobody kills it, a master that is late is not to be taken for a dead one.
+  const auto servers =
+      testing::SentinelSetup::start({.down_after = options.kill_master ? 500ms : 60s});
   auto board = create_board(options, trace, servers->url());
   if (!board) return complain(kExitFailed, board.error().to_string());
   auto fleet = Fleet::start(*board);
