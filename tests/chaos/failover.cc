@@ -19,6 +19,9 @@ FailoverFleet::FailoverFleet(World& world, testing::SentinelSetup& servers, cons
                 .recovers = false,
                 .hooked = !shape.pinned_hooks.empty()};
   pinned.setup.replicas = shape.replicas;
+  // Longer than the master hangs: the stream itself does not tell them. A control's lasts for all
+  // of its fault, however long that takes.
+  pinned.setup.stream_timeout_ms = shape.pinned_hooks.empty() ? 10'000 : 60'000;
   copy_text(pinned.setup.hooks, shape.pinned_hooks);
   const auto writing = [](Member member) {
     member.writes = true;
