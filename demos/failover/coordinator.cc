@@ -40,6 +40,7 @@ constexpr Duration kReadyMax = 60s;
 constexpr Duration kWritersMax = 10s;  // A write that waits for its deadline, and some.
 constexpr Duration kQuietMin = 500ms;  // Reads after the last write.
 constexpr Duration kJoinMax = 20s;
+constexpr Duration kHealMax = 60s;  // Beyond the run's time.
 constexpr Duration kFinalMasterMax = 30s;
 // Reads a second on top, so that two cores do for all processes, the servers included.
 constexpr double kReadsPerInstanceMax = 16'000;
@@ -119,6 +120,7 @@ class Coordinator {
   Result<History> final_history();
   void pass_on_events(Progress& progress);
   void note_firsts();
+  [[nodiscard]] bool healed() const;
   [[nodiscard]] std::optional<double> after_kill_ms(std::int64_t at) const;
   [[nodiscard]] bool all_instances(std::atomic<std::uint32_t> InstanceBoard::*flag) const;
 
@@ -160,6 +162,7 @@ void Coordinator::watch() {
   const auto length = std::chrono::seconds{options_.seconds};
   if (options_.kill_master) deed.emplace(servers_, board_, events_, began_at_ + length / 3);
   TimePoint next_line = began_at_ + 1s;
+  std::optional<TimePoint> heal_by;
   while (!interrupted()) {
     std::this_thread::sleep_for(kLook);
     pass_on_events(progress);
@@ -169,7 +172,9 @@ void Coordinator::watch() {
       next_line += 1s;
     }
     // A promotion that takes its time is waited for; the operator has limits of its own.
-    if (now >= began_at_ + length && (!deed || deed->ended())) break;
+    if (now < began_at_ + length || (deed && !deed->ended())) continue;
+    if (!heal_by) heal_by = now + kHealMax;
+    if (!deed || !deed->promoted() || healed() || now >= *heal_by) break;
   }
   ended_at_ = Clock::system().now();
   if (deed) {
@@ -202,6 +207,13 @@ void Coordinator::note_firsts() {
   };
   tell(first_write_told_, board_.state().first_write_at, "first write acknowledged");
   tell(first_l1_hit_told_, board_.state().first_l1_hit_at, "first L1 hit in a new epoch");
+}
+
+// Since the kill somebody wrote, and L1 answers again.
+bool Coordinator::healed() const {
+  const BoardState& state = board_.state();
+  return state.first_write_at.load(std::memory_order_acquire) != 0 &&
+         state.first_l1_hit_at.load(std::memory_order_acquire) != 0;
 }
 
 void Coordinator::wind_down() {

@@ -7,7 +7,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr Duration kPromotionMax = 30s;
+constexpr Duration kPromotionMax = 60s;
 constexpr auto kLook = 20ms;
 // So that one can see the fleet on two servers before the third comes back.
 constexpr Duration kAbsence = 2s;
@@ -37,23 +37,35 @@ Operator::Operator(testing::SentinelSetup& servers, Board& board, Events& events
 
 void Operator::run(const std::stop_token& stop) {
   if (!sleep_until(kill_at_, stop)) return;
-  const std::size_t old = kill_master();
-  if (!wait_for_promotion(old, stop)) return;
-  if (!wait_for_sentinels(old, stop)) return;
+  const auto old = find_master(stop);
+  if (!old) return;
+  kill_master(*old);
+  if (!wait_for_promotion(*old, stop)) return;
+  if (!wait_for_sentinels(*old, stop)) return;
   if (!sleep_until(Clock::system().now() + kAbsence, stop)) return;
-  servers_.restart_as_replica(old);
-  events_.add("the old master " + servers_.server(old).endpoint() + " is back, as a replica");
+  servers_.restart_as_replica(*old);
+  events_.add("the old master " + servers_.server(*old).endpoint() + " is back, as a replica");
 }
 
-std::size_t Operator::kill_master() {
-  constexpr std::size_t kFirstMaster = 0;
-  testing::RedisServer& master = servers_.server(kFirstMaster);
+// Not always the first one: on a busy machine that may have been failed over already.
+std::optional<std::size_t> Operator::find_master(const std::stop_token& stop) {
+  const TimePoint deadline = Clock::system().now() + kPromotionMax;
+  while (!stop.stop_requested() && Clock::system().now() < deadline) {
+    const int master = servers_.master_index();
+    if (master >= 0) return static_cast<std::size_t>(master);
+    std::this_thread::sleep_for(kLook);
+  }
+  if (!stop.stop_requested()) events_.add("there is no master to kill; giving up");
+  return std::nullopt;
+}
+
+void Operator::kill_master(std::size_t number) {
+  testing::RedisServer& master = servers_.server(number);
   events_.add("SIGKILL to the master " + master.endpoint());
   board_.state().kill_begun_at.store(ticks_now(), std::memory_order_release);
   killed_ = true;
   master.kill();
   board_.state().kill_done_at.store(ticks_now(), std::memory_order_release);
-  return kFirstMaster;
 }
 
 // Asks the replicas themselves: the Sentinels tell about a second later.

@@ -5,6 +5,8 @@
 // servers.
 
 #include <atomic>
+#include <cstddef>
+#include <optional>
 #include <thread>
 
 #include "failover/board.h"
@@ -27,7 +29,9 @@ class Operator {
 
  private:
   void run(const std::stop_token& stop);
-  std::size_t kill_master();
+  // nullopt: there is none, or it was told to stop.
+  std::optional<std::size_t> find_master(const std::stop_token& stop);
+  void kill_master(std::size_t number);
   bool wait_for_promotion(std::size_t old, const std::stop_token& stop);
   bool wait_for_sentinels(std::size_t old, const std::stop_token& stop);
 
