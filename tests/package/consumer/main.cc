@@ -1,5 +1,6 @@
 // A user's program against the installed package. Exit status 0 when all went well.
 
+#include <chrono>
 #include <coroutine>
 #include <cstdio>
 #include <exception>
@@ -38,7 +39,8 @@ Detached read_both(tiercel::Cache& cache, std::promise<std::string>& done) {
   };
   // Named, not written inside the co_await: temporaries of such an expression live in the coroutine
   // frame, which g++ 12 does not always get right.
-  const tiercel::ReadOptions options{.timeout = std::nullopt, .loader = loader};
+  // Patient: on a busy machine the loader's thread may start late.
+  const tiercel::ReadOptions options{.timeout = std::chrono::seconds{60}, .loader = loader};
   const auto cached = co_await cache.co_get("player:7");
   const auto loaded = co_await cache.co_get("player:8", options);
   std::string both = cached && *cached ? (*cached)->to_string() : "nothing";
