@@ -19,8 +19,10 @@ namespace {
 
 #if TIERCEL_ASAN || TIERCEL_TSAN
 constexpr std::uint64_t kSeedsInBlock = 6;
+constexpr std::uint64_t kSeedsRunThrice = 2;
 #else
 constexpr std::uint64_t kSeedsInBlock = 60;
+constexpr std::uint64_t kSeedsRunThrice = 4;
 #endif
 
 std::optional<std::uint64_t> given_seed() {
@@ -68,7 +70,8 @@ TEST_P(Seeds, HoldTheContract) {
 INSTANTIATE_TEST_SUITE_P(Sim, Seeds, ::testing::Values(0, 1, 2, 3));
 
 TEST(Sim, OneSeedIsOneRun) {
-  for (const std::uint64_t seed : {3U, 4U, 5U, 6U}) {
+  std::set<std::uint64_t> fingerprints;
+  for (std::uint64_t seed = 3; seed < 3 + kSeedsRunThrice; ++seed) {
     const Report once = simulate({.seed = seed, .telling = Telling::kLastLines});
     const Report again = simulate({.seed = seed, .telling = Telling::kLastLines});
     EXPECT_EQ(once.text_hash, again.text_hash) << "seed " << seed;
@@ -78,8 +81,9 @@ TEST(Sim, OneSeedIsOneRun) {
     const Report untold = simulate({.seed = seed});
     EXPECT_EQ(once.fingerprint, untold.fingerprint) << "seed " << seed;
     EXPECT_EQ(once.steps, untold.steps) << "seed " << seed;
+    fingerprints.insert(untold.fingerprint);
   }
-  EXPECT_NE(simulate({.seed = 3}).fingerprint, simulate({.seed = 4}).fingerprint);
+  EXPECT_EQ(fingerprints.size(), kSeedsRunThrice);
 }
 
 struct Canary {
