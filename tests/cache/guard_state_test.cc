@@ -125,6 +125,55 @@ TEST_F(GuardScriptTest, AFilterWithoutItsChunkIsGarbage) {
   EXPECT_EQ(redis({"KEYS", "*"}), "g");
 }
 
+// Who has seen something else must not overwrite what he has not seen.
+TEST_F(GuardScriptTest, OnlyWhatWasSeenIsChanged) {
+  const auto change = [&](const std::string& id, const std::string& text) {
+    return redis({"EVAL", std::string{coherence::kGuardChangeScript}, "1", "g", id, text});
+  };
+  EXPECT_EQ(change(example().id, "new"), "0") << "there is none";
+  EXPECT_EQ(change("", encode_guard(example())), "1");
+  EXPECT_EQ(change("", "new"), "0") << "there is one";
+  EXPECT_EQ(change("0123456789abcdeX", "new"), "0");
+  EXPECT_EQ(change("0123456789abcdeX", ""), "0");
+  EXPECT_EQ(redis({"GET", "g"}), encode_guard(example()));
+  EXPECT_EQ(change(example().id, ""), "1");
+  EXPECT_EQ(redis({"EXISTS", "g"}), "0");
+}
+
+TEST_F(GuardScriptTest, AChunkIsMergedWhereItIsMeantToBe) {
+  const std::string ones(64, '\1');
+  const std::string twos(64, '\2');
+  const auto merge = [&](const std::string& id, const std::string& bytes) {
+    return redis(
+        {"EVAL", std::string{coherence::kGuardMergeScript}, "3", "g", "chunk", "other", id, bytes});
+  };
+  redis({"SET", "g", encode_guard(example())});
+  EXPECT_EQ(merge(example().id, twos), "0") << "the chunk is not there: bits in it were lost";
+  EXPECT_EQ(redis({"EXISTS", "chunk"}), "0");
+  redis({"SET", "chunk", ones});
+  EXPECT_EQ(merge(example().id, twos + twos), "0") << "of another length";
+  EXPECT_EQ(merge("0123456789abcdeX", twos), "0") << "not of this filter";
+  EXPECT_EQ(redis({"GET", "chunk"}), ones);
+  EXPECT_EQ(merge(example().id, twos), "1");
+  EXPECT_EQ(redis({"GET", "chunk"}), std::string(64, '\3'));
+  EXPECT_EQ(redis({"EXISTS", "other"}), "0");
+}
+
+TEST_F(GuardScriptTest, ABuildersLeaseIsNobodyElses) {
+  const auto tend = [&](const std::string& token, const std::string& life) {
+    return redis({"EVAL", std::string{coherence::kGuardLeaseScript}, "1", "lease", token, life});
+  };
+  EXPECT_EQ(tend("mine", "60000"), "0") << "it has run out";
+  redis({"SET", "lease", "mine", "PX", "600000"});
+  EXPECT_EQ(tend("theirs", "60000000"), "0");
+  EXPECT_EQ(tend("theirs", "0"), "0");
+  EXPECT_LE(std::stol(redis({"PTTL", "lease"})), 600'000);
+  EXPECT_EQ(tend("mine", "60000000"), "1");
+  EXPECT_GT(std::stol(redis({"PTTL", "lease"})), 600'000);
+  EXPECT_EQ(tend("mine", "0"), "1");
+  EXPECT_EQ(redis({"EXISTS", "lease"}), "0");
+}
+
 TEST_F(GuardScriptTest, WhatItDoesNotUnderstandGoes) {
   for (std::string text : {std::string{"something"}, encode_guard(example()).substr(0, 100),
                            "\xF1TCLBGS\x02" + encode_guard(example()).substr(8)}) {

@@ -8,6 +8,7 @@
 
 #include "cache_fixture.h"
 #include "guard_source.h"
+#include "guard_state.h"
 #include "support/redis_server.h"
 #include "support/tcp_proxy.h"
 #include "tiercel/cache/keyspace.h"
@@ -315,6 +316,78 @@ TEST_F(GuardRedisTest, WhatWasFlushedIsStoredAnewWithoutTheSource) {
   EXPECT_EQ(read(there, 2), "item 2");
   EXPECT_EQ(read(there, 3), "(absent)");
   EXPECT_EQ(source.asked_for("3"), 0U);
+}
+
+// No bit was set of what was created while Redis had no filter. Its message tells, and must have
+// come before what is here goes into Redis.
+TEST_F(GuardRedisTest, WhatIsStoredAnewHasWhatIsUnderWay) {
+  TcpProxy proxy{server_->port()};
+  proxy.set_marker("SUBSCRIBE");
+  Source source{{"1"}};
+  CacheOptions options{.lease = 60s, .stream_timeout = 60s};
+  options.redis_url = proxy.url();
+  const auto first = open_ready(std::move(options));
+  const auto here = open_guarded(*first, source);
+  ASSERT_TRUE(answers(here) && stored(here));
+  const std::string name = "tiercel/bloom:item";
+  {
+    const auto writer = open();
+    const auto there = open_guarded(*writer, source);
+    ASSERT_TRUE(answers(there));
+    proxy.set_server_to_client({.delay = 3s});
+    redis({"SET", name + ":building", "nobody yet"});
+    redis({"DEL", name});
+    source.create("2");
+    ASSERT_TRUE(there.invalidate(2));
+  }
+  redis({"DEL", name + ":building"});
+  ASSERT_TRUE(poll_until([&] { return redis({"EXISTS", name}) == "1"; }, kPatience));
+  const auto second = open();
+  const auto there = open_guarded(*second, source);
+  ASSERT_TRUE(answers(there));
+  EXPECT_EQ(there.stats().guard.primed, 1U);
+  EXPECT_EQ(read(there, 2), "item 2");
+  EXPECT_EQ(source.enumerations(), 1U);
+}
+
+// Of builders that died, and of masters that are gone.
+TEST_F(GuardRedisTest, WhatOthersHaveLeftIsClearedAwayAndOutnumbered) {
+  constexpr std::uint64_t kFuture = std::uint64_t{1} << 52;  // In us since 1970: the year 2112.
+  const auto filter = [](std::uint64_t generation) {
+    return BloomHeader{.blocks = 1, .keys_expected = 1, .generation = generation};
+  };
+  const std::string name = "tiercel/bloom:item";
+  redis({"SET", name,
+         encode_guard({.id = "0123456789abcdef",
+                       .branch = "of a master that is gone",
+                       .current = filter(5),
+                       .next = filter(6),
+                       .garbage = {filter(kFuture)}})});
+  for (const std::uint64_t generation : {std::uint64_t{5}, std::uint64_t{6}, kFuture}) {
+    redis({"SET", chunk_key(name, generation, 0), std::string(64, '\xff')});
+  }
+  Source source{{"1"}};
+  const auto first = open();
+  const auto here = open_guarded(*first, source);
+  ASSERT_TRUE(answers(here) && stored(here));
+  EXPECT_EQ(source.enumerations(), 1U);
+  EXPECT_EQ(read(here, 7), "(absent)");
+  EXPECT_EQ(source.asked_for("7"), 0U);
+  const std::uint64_t generation = here.stats().guard.generation;
+  EXPECT_GT(generation, kFuture);
+  const auto only_ours = [&] {
+    const auto keys = guard_keys();
+    return std::set<std::string>{keys.begin(), keys.end()} ==
+           std::set<std::string>{name, chunk_key(name, generation, 0)};
+  };
+  EXPECT_TRUE(poll_until(only_ours, kPatience)) << redis({"KEYS", "tiercel/bloom:*"});
+
+  // Also above what only we know.
+  redis({"FLUSHALL"});
+  ASSERT_TRUE(poll_until([&] { return here.stats().guard.stored == 2; }, kPatience));
+  const auto stored_again = decode_guard(redis({"GET", name}));
+  ASSERT_TRUE(stored_again && stored_again->current);
+  EXPECT_GT(stored_again->current->generation, generation);
 }
 
 TEST_F(GuardRedisTest, ARestartOfTheMasterAsksTheSource) {
