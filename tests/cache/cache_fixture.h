@@ -25,7 +25,31 @@ using namespace std::chrono_literals;
 // Generous: only a failure waits so long.
 inline constexpr std::chrono::milliseconds kPatience = 30s;
 
+// What still has its default is made patient, so that no test gives up, or loads without Redis,
+// because the machine is slow. A test that wants to give up early says by itself when.
+inline CacheOptions patient(CacheOptions options) {
+  const CacheOptions defaults;
+  const auto wait = [](std::chrono::milliseconds& limit, std::chrono::milliseconds otherwise) {
+    if (limit == otherwise) limit = kPatience;
+  };
+  wait(options.read_timeout, defaults.read_timeout);
+  wait(options.write_timeout, defaults.write_timeout);
+  wait(options.read_timeout_before_load, defaults.read_timeout_before_load);
+  if (options.fill_lease == defaults.fill_lease) options.fill_lease = 60s;
+  return options;
+}
+
+// For tests that assert that L1 answers: with the default it falls silent where the machine stands
+// still for half a second. Not where a fence is waited for, or the lease is to run out.
+inline CacheOptions with_long_lease(CacheOptions options) {
+  const CacheOptions defaults;
+  if (options.lease == defaults.lease) options.lease = 60s;
+  if (options.stream_timeout == defaults.stream_timeout) options.stream_timeout = 60s;
+  return options;
+}
+
 inline std::unique_ptr<Cache> open_cache(CacheOptions options) {
+  options = patient(std::move(options));
   auto cache = Cache::open(std::move(options));
   EXPECT_TRUE(cache) << cache.error().to_string();
   return cache ? std::move(*cache) : nullptr;
@@ -99,6 +123,25 @@ class Answer {
   std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
+// The time stands still for the thread that makes an Instant, and for nobody else: what it begins
+// has one deadline, however often it is kept from running.
+class TestClock final : public Clock {
+ public:
+  class Instant {
+   public:
+    explicit Instant(std::optional<TimePoint> at) { stopped = at; }
+    ~Instant() { stopped.reset(); }
+    Instant(const Instant&) = delete;
+    Instant& operator=(const Instant&) = delete;
+  };
+  [[nodiscard]] TimePoint now() const noexcept override {
+    return stopped ? *stopped : Clock::system().now();
+  }
+
+ private:
+  static inline thread_local std::optional<TimePoint> stopped;
+};
+
 // Keeps the cache's loop thread busy, so that what is to be sent meanwhile waits.
 class LoopHold {
  public:
@@ -118,7 +161,7 @@ class LoopHold {
     gate_.open();
   }
 
-  // For the threads that write meanwhile.
+  // For the threads that read and write meanwhile.
   static inline std::optional<TimePoint> held_at;
 
  private:

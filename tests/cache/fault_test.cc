@@ -15,7 +15,10 @@ using ::testing::Not;
 TEST(Faults, RedisIsAwayFromTheStart) {
   auto server = RedisServer::start();
   server->kill();
-  const auto cache = open_cache({.redis_url = server->url()});
+  const auto cache = open_cache({.redis_url = server->url(),
+                                 .lease = 60s,
+                                 .stream_timeout = 60s,
+                                 .read_timeout_before_load = 50ms});
   EXPECT_FALSE(cache->wait_until_ready(50ms));
   const auto read = cache->get("k", {.timeout = 100ms});
   EXPECT_EQ(code_of(read), ErrorCode::kUnavailable);
@@ -38,7 +41,7 @@ TEST(Faults, RedisIsAwayFromTheStart) {
 
 TEST(Faults, RedisIsKilledAndComesBackEmpty) {
   const auto server = RedisServer::start();
-  const auto cache = open_ready({.redis_url = server->url()});
+  const auto cache = open_ready(with_long_lease({.redis_url = server->url()}));
   ASSERT_TRUE(cache->set("k", "before"));
   const auto epoch = cache->lease().epoch;
   server->kill();
@@ -124,7 +127,7 @@ TEST(Faults, TheSubscriptionIsKilledBetweenTwoWrites) {
 
 TEST(Faults, TheDataConnectionIsKilledAndReadsGoOn) {
   const auto server = RedisServer::start();
-  const auto cache = open_ready({.redis_url = server->url()});
+  const auto cache = open_ready(with_long_lease({.redis_url = server->url()}));
   ASSERT_TRUE(cache->set("k", "v"));
   for (int i = 0; i < 5; ++i) {
     server->command({"CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"});

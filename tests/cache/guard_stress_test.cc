@@ -67,7 +67,10 @@ class Fleet {
   // `url` of each. Values live for a millisecond, so that reads pass by the guard.
   explicit Fleet(const std::function<std::string(std::size_t)>& url) {
     for (std::size_t i = 0; i < kInstances; ++i) {
-      caches_.push_back(open_ready({.redis_url = url(i), .lease = kLease}));
+      caches_.push_back(open_ready({.redis_url = url(i),
+                                    .lease = kLease,
+                                    .write_timeout = 900ms,
+                                    .read_timeout_before_load = 200ms}));
       auto items = Items::open(
           *caches_.back(),
           {.name = "item",

@@ -550,6 +550,7 @@ TEST_F(GuardRedisTest, WithoutLeaseNothingIsRefused) {
   CacheOptions options;
   options.redis_url = proxy.url();
   options.lease = 100ms;
+  options.read_timeout_before_load = 50ms;
   const auto first = open_ready(std::move(options));
   const auto here = open_guarded(*first, source);
   ASSERT_TRUE(answers(here));

@@ -21,7 +21,9 @@ class LooksTest : public ::testing::Test {
 
   std::unique_ptr<Cache> open(CacheOptions options = {}) {
     if (options.redis_url.empty()) options.redis_url = server_->url();
-    return open_ready(std::move(options));
+    options.clock = &clock_;
+    options.ttl = std::nullopt;  // The end of a value is known then, and not asked for.
+    return open_ready(with_long_lease(std::move(options)));
   }
   // By another instance, so that no other has them in L1.
   void store(std::size_t count) {
@@ -31,10 +33,12 @@ class LooksTest : public ::testing::Test {
   static Read get(Cache& cache, const std::string& key, ReadOptions options = {}) {
     Read answer;
     if (!options.timeout) options.timeout = kPatience;
+    const TestClock::Instant instant{LoopHold::held_at};
     cache.get_async(key, options, answer.callback());
     return answer;
   }
 
+  const TestClock clock_{};
   std::unique_ptr<RedisServer> server_ = RedisServer::start();
 };
 

@@ -14,26 +14,6 @@ using ::testing::HasSubstr;
 
 constexpr std::size_t kTogether = 16;  // Together::kMax.
 
-// The time stands still for the thread that makes an Instant, and for nobody else: what it writes
-// has one deadline, however often it is kept from running.
-class TestClock final : public Clock {
- public:
-  class Instant {
-   public:
-    explicit Instant(std::optional<TimePoint> at) { stopped = at; }
-    ~Instant() { stopped.reset(); }
-    Instant(const Instant&) = delete;
-    Instant& operator=(const Instant&) = delete;
-  };
-  [[nodiscard]] TimePoint now() const noexcept override {
-    return stopped ? *stopped : Clock::system().now();
-  }
-
- private:
-  static thread_local std::optional<TimePoint> stopped;
-};
-thread_local std::optional<TimePoint> TestClock::stopped;
-
 class WriteQueueTest : public ::testing::Test {
  protected:
   using Written = Answer<WriteResult>;
@@ -41,7 +21,7 @@ class WriteQueueTest : public ::testing::Test {
   std::unique_ptr<Cache> open(CacheOptions options = {}) {
     if (!options.redis) options.redis_url = server_->url();
     options.clock = &clock_;
-    return open_ready(std::move(options));
+    return open_ready(with_long_lease(std::move(options)));
   }
   static Written set(Cache& cache, const std::string& key, const std::string& value,
                      WriteOptions options = {}) {
@@ -220,8 +200,10 @@ TEST_F(WriteQueueTest, OtherWritesKeepTheirPlace) {
 }
 
 TEST_F(WriteQueueTest, EachHasItsOwnTagsTtlAndFence) {
-  const auto cache = open();
-  const auto other = open();
+  // The fence waits for the longest lease.
+  const CacheOptions options{.redis_url = server_->url(), .clock = &clock_};
+  const auto cache = open_ready(options);
+  const auto other = open_ready(options);
   LoopHold hold{*cache};
   std::vector<Written> answers;
   answers.push_back(set(*cache, "red", "v", {.tags = {"red"}}));
