@@ -43,7 +43,7 @@ class FillCallsTest : public ::testing::Test {
   std::unique_ptr<Cache> open(CacheOptions options = {}) {
     options.redis_url = server_->url();
     options.executor = &pool_;
-    return open_ready(std::move(options));
+    return open_ready(with_long_lease(std::move(options)));
   }
   static Read get(Cache& cache, const std::string& key, Loader loader) {
     Read answer;

@@ -233,7 +233,7 @@ class KeyspaceRedisTest : public ::testing::Test {
  protected:
   std::unique_ptr<Cache> open(CacheOptions options = {}) {
     options.redis_url = server_->url();
-    return open_ready(std::move(options));
+    return open_ready(with_long_lease(std::move(options)));
   }
   std::unique_ptr<RedisServer> server_ = RedisServer::start();
 };

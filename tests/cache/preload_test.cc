@@ -17,7 +17,7 @@ class PreloadTest : public ::testing::Test {
  protected:
   std::unique_ptr<Cache> open(CacheOptions options = {}) {
     options.redis_url = server_->url();
-    return open_cache(std::move(options));
+    return open_cache(with_long_lease(std::move(options)));
   }
   std::unique_ptr<Cache> open_and_wait(CacheOptions options = {}) {
     auto cache = open(std::move(options));

@@ -25,8 +25,8 @@ class TlsCache : public ::testing::Test {
 
 TEST_F(TlsCache, InstancesShareAndInvalidate) {
   const auto server = start({});
-  const auto a = open_ready({.redis_url = url_of(*server)});
-  const auto b = open_ready({.redis_url = url_of(*server)});
+  const auto a = open_ready(with_long_lease({.redis_url = url_of(*server)}));
+  const auto b = open_ready(with_long_lease({.redis_url = url_of(*server)}));
   ASSERT_TRUE(a->set("k", "1"));
   EXPECT_EQ(described(b->get("k")), "1@l2");
   EXPECT_EQ(described(b->get("k")), "1@l1");

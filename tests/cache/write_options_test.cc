@@ -74,8 +74,8 @@ TEST_F(WriteOptionsTest, OfManyWhoAddOneEachNoneIsLost) {
 }
 
 TEST_F(WriteOptionsTest, ATagInvalidatesWhatCarriesItEverywhere) {
-  const auto a = open();
-  const auto b = open();
+  const auto a = open(with_long_lease({}));
+  const auto b = open(with_long_lease({}));
   ASSERT_TRUE(a->set("tagged", "v", {.tags = {"red", "blue"}}));
   ASSERT_TRUE(a->set("other", "v", {.tags = {"green"}}));
   ASSERT_TRUE(a->set("plain", "v"));
@@ -96,7 +96,7 @@ TEST_F(WriteOptionsTest, ATagInvalidatesWhatCarriesItEverywhere) {
 }
 
 TEST_F(WriteOptionsTest, ALoadThatBeganBeforeItsTagWasInvalidatedIsNotKept) {
-  const auto cache = open();
+  const auto cache = open(with_long_lease({}));
   Gate gate;
   int loads = 0;
   const Loader loader = [&](std::string_view) -> Result<std::optional<Loaded>> {
