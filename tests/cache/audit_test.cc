@@ -169,7 +169,8 @@ TEST_F(Audit, HealthyTrafficHasNoViolations) {
 }
 
 TEST_F(Audit, WhatNobodyChangesIsFreshWhateverItIs) {
-  const auto cache = open_audited({.l1_capacity_bytes_max = std::size_t{64} << 20});
+  const auto cache =
+      open_audited({.l1_capacity_bytes_max = std::size_t{64} << 20, .negative_ttl = 600000ms});
   ASSERT_TRUE(cache->set("plain", "v"));
   ASSERT_TRUE(cache->set("empty", ""));
   ASSERT_TRUE(cache->set("tagged", "v", {.tags = {"a", "b"}}));
@@ -286,8 +287,10 @@ TEST_F(Audit, AWriteThatWasNotPublishedIsAViolation) {
   EXPECT_EQ(reader->stats().audit.violations, 0U);
   set_silently("k", "new");
   EXPECT_TRUE(finds_a_violation(*reader, "k"));
-  EXPECT_TRUE(read_until(*reader, "k", [](const AuditStats& audit) {
-    return audit.worst_at_least > 200ms;  // It goes on.
+  EXPECT_TRUE(read_until(*reader, "k", [&](const AuditStats& audit) {
+    MutexLock lock{mutex};
+    // It goes on, and not each is logged.
+    return audit.worst_at_least > 200ms && !errors.empty() && audit.violations > errors.size();
   }));
   const AuditStats audit = reader->stats().audit;
   EXPECT_GE(audit.worst_at_most, audit.worst_at_least);
@@ -298,7 +301,6 @@ TEST_F(Audit, AWriteThatWasNotPublishedIsAViolation) {
       << "more than 128 ms";
   MutexLock lock{mutex};
   ASSERT_FALSE(errors.empty());
-  EXPECT_LT(errors.size(), audit.violations) << "or there was but one";
   EXPECT_THAT(errors.front(), HasSubstr("L1 broke its contract"));
   EXPECT_THAT(errors.front(), HasSubstr("key of 1 bytes"));
   EXPECT_THAT(errors.front(), HasSubstr("\"k\""));
@@ -317,6 +319,10 @@ TEST_F(Audit, ALongKeyIsNotSpeltOutInTheLog) {
   fetch(*reader, key);
   set_silently(key, "new");
   EXPECT_TRUE(finds_a_violation(*reader, key));
+  EXPECT_TRUE(poll_until([&] {
+    MutexLock lock{mutex};
+    return !error.empty();
+  }));
   MutexLock lock{mutex};
   EXPECT_THAT(error, HasSubstr("key of 256 bytes, XXH3 "));
   EXPECT_THAT(error, Not(HasSubstr("xxx")));
@@ -353,12 +359,7 @@ TEST_F(Audit, ANegativeEntryThatIsOutdatedIsAViolation) {
   const auto reader = open_audited({.lease = 100ms, .negative_ttl = 600000ms});
   load(*reader, "k", std::nullopt);
   set_silently("k", "new");
-  EXPECT_TRUE(poll_until(
-      [&] {
-        (void)reader->get("k", {.timeout = kPatience});
-        return reader->stats().audit.violations > 0;
-      },
-      kPatience));
+  EXPECT_TRUE(finds_a_violation(*reader, "k"));
 }
 
 // Long ago, and much was written since: what is stored says which entry of the history to ask for.
@@ -396,7 +397,13 @@ TEST_F(Audit, AHistoryThatWasTrimmedProvesNothing) {
 TEST_F(Audit, WhatTheRingCannotHoldIsDropped) {
   const auto cache = open_audited({.lease = 60000ms, .stream_timeout = 60000ms});
   ASSERT_TRUE(cache->set("k", "v"));
-  EXPECT_TRUE(read_until(*cache, "k", [&](const auto& audit) { return audit.dropped > 0; }));
+  EXPECT_TRUE(poll_until(
+      [&] {
+        // So many that the loop cannot keep up.
+        for (int i = 0; i < 1000; ++i) (void)cache->try_get("k");
+        return cache->stats().audit.dropped > 0;
+      },
+      kPatience));
   EXPECT_TRUE(finds_fresh(*cache, "k")) << "and it goes on";
 }
 

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -15,6 +16,8 @@
 
 #include "support/gate.h"
 #include "support/poll_until.h"
+#include "tiercel/base/clock.h"
+#include "tiercel/base/executor.h"
 #include "tiercel/base/mutex.h"
 #include "tiercel/cache/cache.h"
 
@@ -140,6 +143,26 @@ class TestClock final : public Clock {
 
  private:
   static inline thread_local std::optional<TimePoint> stopped;
+};
+
+// Says how many of its tasks have ended.
+class CountingPool final : public Executor {
+ public:
+  Result<void> post(UniqueFunction<void()> task) override {
+    return pool_->post([this, task = std::move(task)]() mutable {
+      task();
+      task = nullptr;
+      ended_.fetch_add(1);
+    });
+  }
+  [[nodiscard]] bool wait_until_ended(int count) {
+    return poll_until([&] { return ended_.load() >= count; }, kPatience);
+  }
+
+ private:
+  std::atomic<int> ended_{0};
+  const std::unique_ptr<ThreadPool> pool_ =
+      std::move(ThreadPool::create({.threads_max = 64})).value();
 };
 
 // Keeps the cache's loop thread busy, so that what is to be sent meanwhile waits.

@@ -1,35 +1,12 @@
 // Fills that come to the same step at the same moment take it in one call; each over a real Redis.
 
-#include <atomic>
-
 #include "cache_fixture.h"
 #include "support/blocking_redis.h"
 #include "support/redis_server.h"
-#include "tiercel/base/executor.h"
 #include "tiercel/serialization/message.h"
 
 namespace tiercel::testing {
 namespace {
-
-// Says how many of its tasks have ended.
-class CountingPool final : public Executor {
- public:
-  Result<void> post(UniqueFunction<void()> task) override {
-    return pool_->post([this, task = std::move(task)]() mutable {
-      task();
-      task = nullptr;
-      ended_.fetch_add(1);
-    });
-  }
-  [[nodiscard]] bool wait_until_ended(int count) {
-    return poll_until([&] { return ended_.load() >= count; }, kPatience);
-  }
-
- private:
-  std::atomic<int> ended_{0};
-  const std::unique_ptr<ThreadPool> pool_ =
-      std::move(ThreadPool::create({.threads_max = 64})).value();
-};
 
 std::string key_of(std::size_t i) { return "k" + std::to_string(i); }
 Result<std::optional<Loaded>> load(std::string_view key) {

@@ -15,7 +15,7 @@ namespace {
 // A source whose loader can be told what to do.
 class FillPolicyTest : public ::testing::Test {
  protected:
-  FillPolicyTest() : cache_(open_cache({.ttl_jitter = 0.0, .clock = &clock_})) {}
+  FillPolicyTest() : cache_(open_cache({.ttl_jitter = 0.0, .executor = &pool_, .clock = &clock_})) {}
 
   void use(FillPolicy policy) {
     policy.ttl_jitter = 0.0;
@@ -45,6 +45,7 @@ class FillPolicyTest : public ::testing::Test {
   }
 
   ManualClock clock_;
+  CountingPool pool_;
   std::atomic<int> calls_{0};
   std::atomic<bool> fails_{false};
   std::atomic<bool> is_unchanged_{false};
@@ -73,7 +74,7 @@ TEST_F(FillPolicyTest, ARenewalThatFailsIsTriedAgainNoSoonerThanInASecond) {
   fails_ = true;
   clock_.advance(60s);
   EXPECT_EQ(described(get()), "value 1@l1");
-  EXPECT_TRUE(poll_until([&] { return calls_ == 2; }));
+  ASSERT_TRUE(pool_.wait_until_ended(2)) << "it is known to have failed";
   for (int i = 0; i < 10; ++i) EXPECT_EQ(described(get()), "value 1@l1");
   EXPECT_EQ(calls_, 2);
   clock_.advance(1s);

@@ -235,24 +235,36 @@ TEST_F(WriteQueueTest, ALostReplyLeavesAllOutcomesUnknown) {
   const auto writer = open();
   for (std::size_t i = 0; i < 3; ++i) ASSERT_TRUE(cache->set(key_of(i), "old"));
   teach_scripts(*cache);
-  LoopHold hold{*cache};
-  server_->command({"CLIENT", "PAUSE", "60000", "WRITE"});
-  std::vector<Written> writes;
-  std::vector<Answer<ReadResult>> reads(3);
-  // Reads leave together: those that follow leave with this one, before the sets.
-  Answer<ReadResult> first;
-  cache->get_async("another", {.timeout = kPatience}, first.callback());
-  for (std::size_t i = 0; i < 3; ++i) {
-    writes.push_back(set(*cache, key_of(i), "new", {.timeout = 500ms}));
-    cache->get_async(key_of(i), {.timeout = kPatience}, reads[i].callback());
-  }
-  hold.release();
-  for (auto& read : reads) EXPECT_EQ(described(read.take()), "old@l2");
-  for (Written& write : writes) {
-    const auto error = error_of(write);
-    ASSERT_TRUE(error);
-    EXPECT_EQ(error->code, ErrorCode::kDeadlineExceeded);
-    EXPECT_THAT(error->message, HasSubstr("outcome unknown"));
+  for (auto timeout = 500ms;; timeout *= 2) {
+    ASSERT_LT(timeout, kPatience);
+    LoopHold hold{*cache};
+    server_->command({"CLIENT", "PAUSE", "600000", "WRITE"});
+    LoopHold::held_at = Clock::system().now();
+    std::vector<Written> writes;
+    std::vector<Answer<ReadResult>> reads(3);
+    // Reads leave together: those that follow leave with this one, before the sets.
+    Answer<ReadResult> first;
+    cache->get_async("another", {.timeout = kPatience}, first.callback());
+    for (std::size_t i = 0; i < 3; ++i) {
+      writes.push_back(set(*cache, key_of(i), "new", {.timeout = timeout}));
+      cache->get_async(key_of(i), {.timeout = kPatience}, reads[i].callback());
+    }
+    hold.release();
+    for (auto& read : reads) EXPECT_EQ(described(read.take()), "old@l2");
+    std::set<ErrorCode> codes;
+    for (Written& write : writes) {
+      const auto error = error_of(write);
+      ASSERT_TRUE(error);
+      codes.insert(error->code);
+      if (error->code == ErrorCode::kDeadlineExceeded) {
+        EXPECT_THAT(error->message, HasSubstr("outcome unknown"));
+      }
+    }
+    ASSERT_EQ(codes.size(), 1U);
+    if (codes.contains(ErrorCode::kDeadlineExceeded)) break;
+    // There was no time to send them.
+    ASSERT_TRUE(codes.contains(ErrorCode::kUnavailable));
+    server_->command({"CLIENT", "UNPAUSE"});
   }
   EXPECT_EQ(cache->stats().writes_unknown, 3U);
   for (std::size_t i = 0; i < 3; ++i) {
@@ -274,7 +286,12 @@ TEST_F(WriteQueueTest, WithoutRedisNoneIsUnknown) {
   // Until then it might still be sent.
   ASSERT_TRUE(poll_until([&] {
     const auto read = cache->get("k", {.timeout = 20ms, .freshness = Freshness::latest()});
-    return code_of(read) == ErrorCode::kUnavailable;
+    if (code_of(read) != ErrorCode::kUnavailable) return false;
+    // Why there is no connection is said once it is known, and not where Redis is merely late.
+    const std::string& message = read.error().message;
+    return message.find("within the deadline: ") != std::string::npos ||
+           (message.find("not sent before its deadline: ") != std::string::npos &&
+            message.find("await their replies") == std::string::npos);
   }));
   std::vector<Written> answers;
   for (std::size_t i = 0; i < 20; ++i) {
@@ -290,18 +307,28 @@ TEST_F(WriteQueueTest, WithoutRedisNoneIsUnknown) {
 TEST_F(WriteQueueTest, DeadlinesThatAreApartStayApart) {
   const auto cache = open({.stream_timeout = 60000ms});
   teach_scripts(*cache);
-  const int before = history_entries();
-  LoopHold hold{*cache};
-  server_->stop_process();
-  Written patient = set(*cache, "patient", "v");
-  Written hasty = set(*cache, "hasty", "v", {.timeout = 300ms});
-  Written as_patient = set(*cache, "as patient", "v");
-  hold.release();
-  EXPECT_EQ(code_of_write(hasty), ErrorCode::kDeadlineExceeded);
-  EXPECT_FALSE(patient.arrived());
-  server_->continue_process();
-  EXPECT_LT(version_of(patient), version_of(as_patient));
-  EXPECT_EQ(history_entries() - before, 3);
+  for (auto timeout = 300ms;; timeout *= 2) {
+    ASSERT_LT(timeout, kPatience / 2);
+    const int before = history_entries();
+    LoopHold hold{*cache};
+    server_->stop_process();
+    LoopHold::held_at = Clock::system().now();
+    Written patient = set(*cache, "patient", "v");
+    Written hasty = set(*cache, "hasty", "v", {.timeout = timeout});
+    Written as_patient = set(*cache, "as patient", "v");
+    hold.release();
+    const ErrorCode code = code_of_write(hasty);
+    EXPECT_FALSE(patient.arrived());
+    server_->continue_process();
+    const std::uint64_t first = version_of(patient);
+    const std::uint64_t last = version_of(as_patient);
+    if (code == ErrorCode::kDeadlineExceeded) {
+      EXPECT_LT(first, last);
+      EXPECT_EQ(history_entries() - before, 3);
+      break;
+    }
+    ASSERT_EQ(code, ErrorCode::kUnavailable) << "there was no time to send it";
+  }
 }
 
 TEST_F(WriteQueueTest, PastItsBoundItIsOverloaded) {
