@@ -15,7 +15,8 @@ namespace {
 // A source whose loader can be told what to do.
 class FillPolicyTest : public ::testing::Test {
  protected:
-  FillPolicyTest() : cache_(open_cache({.ttl_jitter = 0.0, .executor = &pool_, .clock = &clock_})) {}
+  FillPolicyTest()
+      : cache_(open_cache({.ttl_jitter = 0.0, .executor = &pool_, .clock = &clock_})) {}
 
   void use(FillPolicy policy) {
     policy.ttl_jitter = 0.0;

@@ -15,8 +15,7 @@ namespace {
 class Garbage : public ::testing::Test {
  protected:
   std::unique_ptr<RedisServer> server_ = RedisServer::start();
-  std::unique_ptr<Cache> cache_ =
-      open_ready(with_long_lease({.redis_url = server_->url()}));
+  std::unique_ptr<Cache> cache_ = open_ready(with_long_lease({.redis_url = server_->url()}));
 
   void publish(const std::string& payload) {
     server_->command({"PUBLISH", "tiercel/changes", payload});
