@@ -37,7 +37,6 @@ class Audit : public ::testing::Test {
  protected:
   std::unique_ptr<Cache> open(CacheOptions options = {}) {
     options.redis_url = server_->url();
-    options.read_timeout = options.write_timeout = options.read_timeout_before_load = kPatience;
     return open_ready(std::move(options));
   }
   // Audits each hit.

@@ -20,7 +20,6 @@ class LockFaults : public ::testing::Test {
  protected:
   std::unique_ptr<Cache> open(CacheOptions options = {}) {
     options.redis_url = server_->url();
-    options.write_timeout = options.write_timeout == 1000ms ? kPatience : options.write_timeout;
     return open_ready(std::move(options));
   }
   // Its data connection alone goes through the proxy's faults.
