@@ -152,9 +152,9 @@ TEST(Faults, TheReplyOfAWriteIsLost) {
   proxy.set_marker("SUBSCRIBE");
   proxy.set_only_marked(false);
   const auto cache = open_ready({.redis_url = proxy.url()});
-  ASSERT_TRUE(cache->set("k", "old"));
   for (auto timeout = 100ms;; timeout *= 2) {
     ASSERT_LT(timeout, kPatience);
+    ASSERT_TRUE(cache->set("k", "old"));
     proxy.set_server_to_client({.blackhole = true});
     const auto written = cache->set("k", "new", {.timeout = timeout});
     ASSERT_FALSE(written);
