@@ -18,17 +18,6 @@ class AskingTest : public ClientTest {
 
   static Endpoint at(std::uint16_t port) { return {"127.0.0.1", port, {}}; }
 
-  // Runs `task` on the loop thread, and returns when it has run.
-  template <typename Task>
-  void on_loop(Task task) {
-    std::promise<void> done;
-    loop_.post([&] {
-      task();
-      done.set_value();
-    });
-    done.get_future().wait();
-  }
-
   // An answer of either kind that is on its way.
   template <typename Value>
   class Awaited {

@@ -66,15 +66,6 @@ class ChaosDeadlineTest : public ChaosDataTest {
     });
   }
 
-  void on_loop(const std::function<void()>& task) {
-    std::promise<void> done;
-    loop_.post([&] {
-      task();
-      done.set_value();
-    });
-    done.get_future().get();
-  }
-
   [[nodiscard]] std::size_t patient() const {
     return static_cast<std::size_t>(std::count_if(
         timed_.begin(), timed_.end(), [](const Timed& timed) { return timed.is_patient; }));
@@ -121,10 +112,13 @@ TEST_F(ChaosDeadlineTest, OfCommandsInFlight) {
   int rounds = 0;
   for (auto spread = 900ms; ++rounds <= 2 || client_->stats().replies_late == 0; spread *= 2) {
     ASSERT_LT(spread, kPatience);
+    const std::size_t before = fake_.requests("NUM");
     fake_.inject({.hang_after_bytes = 0}, FakeServer::named("NUM"));
     send_spread(spread);
     wait_for_the_impatient();
     EXPECT_GE(left_, patient());
+    // Or the server would hang after it was released.
+    ASSERT_TRUE(poll_until([&] { return fake_.requests("NUM") > before; }));
     fake_.release();
     check(true);
   }

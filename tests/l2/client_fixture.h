@@ -230,6 +230,53 @@ class ClientTest : public ::testing::Test {
     return reply->is_integer() ? std::to_string(reply->integer) : reply->text;
   }
 
+  // Runs `task` on the loop thread, and returns when it has run.
+  template <typename Task>
+  void on_loop(Task task) {
+    std::promise<void> done;
+    loop_.post([&] {
+      task();
+      done.set_value();
+    });
+    done.get_future().wait();
+  }
+
+  // For a server that answers nothing: again, with more and more time, until it was sent before its
+  // deadline passed. It is sent exactly once.
+  void call_until_sent(Retry retry, std::initializer_list<std::string_view> words,
+                       Duration timeout) {
+    while (true) {
+      ASSERT_LT(timeout, kPatience);
+      const TimePoint begin = Clock::system().now();
+      const auto reply = call(retry, words, timeout);
+      ASSERT_FALSE(reply);
+      EXPECT_GE(Clock::system().now() - begin, timeout);
+      const Error& error = reply.error();
+      if (error.code == ErrorCode::kDeadlineExceeded && retry == Retry::kIfNotSent) return;
+      ASSERT_EQ(error.code, ErrorCode::kUnavailable) << error.to_string();
+      if (error.message.find("no reply in time") != std::string::npos) {
+        ASSERT_EQ(retry, Retry::kSafe) << error.to_string();
+        return;
+      }
+      timeout *= 2;
+    }
+  }
+  // Why a write cannot be carried out within `timeout`, each try of it being refused. Again where
+  // it says nothing of that: a try was under way when the time was up, so that the outcome is
+  // unknown, or the time was up before the loop saw the command.
+  Error error_of_refused(std::initializer_list<std::string_view> words, Duration timeout) {
+    Error error = internal("not tried");
+    EXPECT_TRUE(poll_until(
+        [&] {
+          const auto reply = call(Retry::kIfNotSent, words, timeout);
+          error = reply ? internal("it was carried out") : reply.error();
+          return error.code != ErrorCode::kDeadlineExceeded &&
+                 error.message.find("when it was submitted") == std::string::npos;
+        },
+        kPatience));
+    return error;
+  }
+
   // Returns when it is on its way: the client may go after that.
   void ping(const std::string& token) {
     const auto sent = std::make_shared<std::promise<void>>();
