@@ -368,8 +368,16 @@ TEST_F(GuardRedisTest, WhatOthersHaveLeftIsClearedAwayAndOutnumbered) {
     redis({"SET", chunk_key(name, generation, 0), std::string(64, '\xff')});
   }
   Source source{{"1"}};
+  const Gate gate;
+  source.enumerate_behind(gate);
   const auto first = open();
   const auto here = open_guarded(*first, source);
+  ASSERT_TRUE(gate.wait_until_arrived(1));
+  const auto announced = decode_guard(redis({"GET", name}));
+  ASSERT_TRUE(announced);
+  EXPECT_NE(announced->branch, "of a master that is gone");
+  EXPECT_FALSE(announced->current) << "nobody may begin with what that master had";
+  gate.open();
   ASSERT_TRUE(answers(here) && stored(here));
   EXPECT_EQ(source.enumerations(), 1U);
   EXPECT_EQ(read(here, 7), "(absent)");
