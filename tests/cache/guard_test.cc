@@ -351,6 +351,22 @@ TEST_F(GuardRedisTest, WhatIsStoredAnewHasWhatIsUnderWay) {
   EXPECT_EQ(source.enumerations(), 1U);
 }
 
+TEST_F(GuardRedisTest, ABuilderKeepsItsLeaseAndReturnsIt) {
+  const std::string lease = "tiercel/bloom:item:building";
+  Source source{{"1"}};
+  const Gate gate;
+  source.enumerate_behind(gate);
+  const auto first = open();
+  const auto here = open_guarded(*first, source);
+  ASSERT_TRUE(gate.wait_until_arrived(1));
+  ASSERT_EQ(redis({"PERSIST", lease}), "1");  // It has no end, until it is renewed.
+  EXPECT_TRUE(poll_until([&] { return std::stol(redis({"PTTL", lease})) > 0; }, kPatience));
+  ASSERT_EQ(redis({"PERSIST", lease}), "1");  // And does not end by itself.
+  gate.open();
+  ASSERT_TRUE(answers(here) && stored(here));
+  EXPECT_TRUE(poll_until([&] { return redis({"EXISTS", lease}) == "0"; }, kPatience));
+}
+
 // Of builders that died, and of masters that are gone.
 TEST_F(GuardRedisTest, WhatOthersHaveLeftIsClearedAwayAndOutnumbered) {
   constexpr std::uint64_t kFuture = std::uint64_t{1} << 52;  // In us since 1970: the year 2112.
