@@ -2,6 +2,9 @@
 
 #include "tiercel/cache/lock.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <deque>
@@ -227,6 +230,19 @@ TEST_P(LockTest, AStoppedHolderSeesThatItMayNotBeHeld) {
   EXPECT_EQ(lost, 0) << "its loop has not come to it yet: the watchdog's next turn is far off";
 }
 
+TEST_P(LockTest, ItIsLostAsSoonAsNothingVouchesForIt) {
+  ManualClock clock;
+  const auto cache = open_cache({.redis_url = server_ ? server_->url() : "", .clock = &clock});
+  std::atomic<int> lost{0};
+  auto lock =
+      cache->lock("l", {.ttl = 100ms, .wait = 1h, .watchdog = false, .on_lost = [&] { ++lost; }});
+  ASSERT_TRUE(lock) << lock.error().to_string();
+  clock.advance(99ms);  // There it stands still: who waits for a later moment waits for ever.
+  EXPECT_FALSE(lock->is_held());
+  EXPECT_TRUE(poll_until([&] { return lost == 1; }));
+  EXPECT_EQ(cache->stats().locks_lost, 1U);
+}
+
 // Its end comes while it waits to be given back.
 TEST_P(LockTest, WhatIsBeingGivenBackIsNotLost) {
   ManualClock clock;
@@ -333,6 +349,33 @@ TEST_P(LockTest, TheEndOfTheCacheAnswersAllBehindASlowCallback) {
   ASSERT_TRUE(waits.arrived());
   EXPECT_EQ(code_of_lock(waits.take()), ErrorCode::kClosed);
   EXPECT_FALSE(held->is_held());
+}
+
+TEST_P(LockTest, AForkedChildGivesNothingBack) {
+  const auto cache = open();
+  auto lock = cache->lock("l", {.ttl = kTtlMost, .wait = kPatience});
+  ASSERT_TRUE(lock) << lock.error().to_string();
+  auto other = cache->lock("m", {.ttl = kTtlMost, .wait = kPatience});
+  ASSERT_TRUE(other) << other.error().to_string();
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    alarm(60);
+    const auto released = lock->release();
+    bool good = !released && released.error().code == ErrorCode::kClosed;
+    *other = Lock{};
+    good = good && code_of_lock(cache->lock("n", {.wait = 1h})) == ErrorCode::kClosed;
+    const auto tried = cache->try_lock("n");
+    good = good && !tried && tried.error().code == ErrorCode::kClosed;
+    _exit(good ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  EXPECT_TRUE(lock->is_held() && other->is_held());
+  EXPECT_FALSE(is_free(*cache, "l"));
+  EXPECT_FALSE(is_free(*cache, "m"));
+  EXPECT_TRUE(*lock->release()) << "it was ours until now";
 }
 
 TEST_P(LockTest, WrongInputIsRefusedByName) {
