@@ -110,6 +110,32 @@ TEST_F(LockFaults, AServerThatForgotItIsAskedAtOnce) {
   EXPECT_FALSE(*lock->release());
 }
 
+TEST_F(LockFaults, AServerThatHasGrantedItToAnotherIsAskedAtOnce) {
+  const auto cache = open_by_proxy();
+  std::atomic<int> lost{0};
+  auto lock = cache->lock("l", {.ttl = kTtlMost, .wait = kPatience, .on_lost = [&] { ++lost; }});
+  ASSERT_TRUE(lock) << lock.error().to_string();
+  const std::string others = "another's token.8 bytes.";
+  server_->command({"SET", "tiercel/lock:l", others, "PX", "300000"});
+  proxy_.reset_all();
+  EXPECT_TRUE(poll_until([&] { return lost == 1; }));
+  EXPECT_FALSE(lock->is_held());
+  (void)lock->release();
+  EXPECT_EQ(server_->command({"GET", "tiercel/lock:l"}), others);
+  EXPECT_LE(std::stol(server_->command({"PTTL", "tiercel/lock:l"})), 300000) << "nor prolonged";
+}
+
+// As after it was set back.
+TEST_F(LockFaults, NumbersRiseThoughTheServersClockIsBehindTheLast) {
+  const auto cache = open();
+  server_->command({"SET", "tiercel/lock_number", std::string{"\x70\0\0\0\0\0\0\x05", 8}});
+  for (const std::uint64_t number : {0x7000000000000006U, 0x7000000000000007U}) {
+    auto lock = cache->lock("l", {.wait = kPatience});
+    ASSERT_TRUE(lock) << lock.error().to_string();
+    EXPECT_EQ(lock->fencing_number(), number);
+  }
+}
+
 TEST_F(LockFaults, RedisIsKilledAtEachStep) {
   const auto cache = open({.write_timeout = 200ms});
   server_->kill();
@@ -154,6 +180,7 @@ TEST_F(LockFaults, AGrantWhoseReplyIsLostIsAskedForAgain) {
   cache->lock_async("l", {.ttl = kTtlMost, .wait = kPatience}, asks.callback());
   ASSERT_TRUE(poll_until([&] { return is_at("l"); }));
   const std::string granted = server_->command({"GET", "tiercel/lock_number"});
+  server_->command({"PEXPIRE", "tiercel/lock:l", "300000"});  // As if it had been long ago.
   EXPECT_FALSE(asks.arrived());
   proxy_.reset_all();  // Before anything comes through that would be taken for the lost reply.
   proxy_.heal();
@@ -161,6 +188,8 @@ TEST_F(LockFaults, AGrantWhoseReplyIsLostIsAskedForAgain) {
   ASSERT_TRUE(lock) << lock.error().to_string();
   EXPECT_TRUE(lock->is_held());
   EXPECT_EQ(server_->command({"GET", "tiercel/lock_number"}), granted) << "it is the same grant";
+  EXPECT_GT(std::stol(server_->command({"PTTL", "tiercel/lock:l"})), 300000)
+      << "it is vouched for from when it was asked for again";
   EXPECT_TRUE(*lock->release());
 }
 
