@@ -2,10 +2,14 @@
 
 #include <array>
 #include <atomic>
+#include <deque>
+#include <functional>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "cache_fixture.h"
+#include "lock_service.h"
 #include "support/redis_server.h"
 #include "support/tcp_proxy.h"
 
@@ -408,6 +412,191 @@ TEST_F(LockFaults, WaitersAskSeldomAndOnlyForOthersLocks) {
   const auto pauses = static_cast<std::uint64_t>((Clock::system().now() - began) / 50ms);
   EXPECT_LE(asked[1], asked[0] + 6) << "its own lock is not asked for";
   EXPECT_LE(asked[2], asked[0] + 6 + pauses);
+}
+
+// The service by itself: the test answers its questions, when it likes, and its clock stands still.
+class LockServiceFaults : public ::testing::Test {
+ protected:
+  using Granted = Result<std::optional<Lock>>;
+
+  // Loop thread only. What is given back is answered at once.
+  class Store final : public LockStore {
+   public:
+    void acquire(const LockTicket& /*ticket*/, bool /*waits*/, TimePoint /*deadline*/,
+                 AnswerCallback callback) override {
+      acquires.push_back(std::move(callback));
+    }
+    void renew(const LockTicket& /*ticket*/, TimePoint /*deadline*/,
+               RenewedCallback callback) override {
+      renewals.push_back(std::move(callback));
+    }
+    void release(const LockTicket& /*ticket*/, l2::Retry /*retry*/, TimePoint /*deadline*/,
+                 ReleasedCallback callback) override {
+      ++releases;
+      callback(Released::kDone);
+    }
+
+    std::deque<AnswerCallback> acquires{};
+    std::deque<RenewedCallback> renewals{};
+    int releases = 0;
+  };
+
+  LockServiceFaults() {
+    auto store = std::make_unique<Store>();
+    store_ = store.get();
+    service_ = std::make_shared<LockService>(
+        LockService::Config{.clock = clock_, .loop = loop_, .store = std::move(store)});
+  }
+  ~LockServiceFaults() override {
+    service_->close();
+    on_loop([this] {  // What they hold holds the service.
+      store_->acquires.clear();
+      store_->renewals.clear();
+    });
+    loop_.stop();
+  }
+
+  // Runs it there, behind all that was posted before, and returns then.
+  void on_loop(const std::function<void()>& task) {
+    Answer<bool> done;
+    loop_.post([&task, tell = done.callback()]() mutable {
+      task();
+      tell(true);
+    });
+    done.take();
+  }
+  // Returns when it has been asked for.
+  Answer<Granted> ask(const LockOptions& options) {
+    Answer<Granted> asks;
+    service_->lock("l", options, /*waits=*/true, asks.callback());
+    expect_questions(1, 0);
+    return asks;
+  }
+  void expect_questions(std::size_t acquires, std::size_t renewals) {
+    on_loop([&] {
+      EXPECT_EQ(store_->acquires.size(), acquires);
+      EXPECT_EQ(store_->renewals.size(), renewals);
+    });
+  }
+  void answer(Result<LockStore::Answer> result) {
+    on_loop([&] { answer_first(store_->acquires, std::move(result)); });
+  }
+  void grant() { answer(LockStore::Answer{.is_granted = true, .fencing_number = 7}); }
+  Lock granted(const LockOptions& options) {
+    auto asks = ask(options);
+    grant();
+    return taken(asks);
+  }
+  static Lock taken(Answer<Granted>& asks) {
+    auto lock = asks.take();
+    EXPECT_TRUE(lock) << lock.error().to_string();
+    return lock && *lock ? std::move(**lock) : Lock{};
+  }
+  // Has it renewed, as a new connection does.
+  void ask_for_renewal() {
+    on_loop([this] { service_->data_is_up(); });
+    expect_questions(0, 1);
+  }
+  void answer_renewal(bool is_ours) {
+    on_loop([&] { answer_first(store_->renewals, Result<bool>{is_ours}); });
+  }
+  template <typename Callback, typename R>
+  static void answer_first(std::deque<Callback>& questions, R result) {
+    if (questions.empty()) {
+      ADD_FAILURE() << "nothing was asked";
+      return;
+    }
+    Callback callback = std::move(questions.front());
+    questions.pop_front();
+    callback(std::move(result));
+  }
+
+  ManualClock clock_;
+  l2::EventLoop loop_;
+  Store* store_ = nullptr;  // The service's.
+  std::shared_ptr<LockService> service_;
+};
+
+TEST_F(LockServiceFaults, GrantsAndRenewalsAreVouchedForFromWhenTheyWereSent) {
+  constexpr auto kWhole = 599'399ms;  // Of kTtlMost: 0.1 % and 1 ms less.
+  auto asks = ask({.ttl = kTtlMost, .wait = 1h});
+  clock_.advance(1min);
+  grant();
+  const Lock lock = taken(asks);
+  EXPECT_EQ(lock.remaining(), kWhole - 1min);
+  ask_for_renewal();
+  clock_.advance(2min);
+  EXPECT_EQ(lock.remaining(), kWhole - 3min);
+  answer_renewal(true);
+  EXPECT_EQ(lock.remaining(), kWhole - 2min);
+}
+
+TEST_F(LockServiceFaults, ARenewalThatIsAnsweredAfterTheEndDoesNotCount) {
+  std::atomic<int> lost{0};
+  const Lock lock = granted({.ttl = kTtlMost, .wait = 1h, .on_lost = [&] { ++lost; }});
+  clock_.advance(1min);
+  ask_for_renewal();
+  clock_.advance(kTtlMost - 30s);
+  EXPECT_FALSE(lock.is_held());
+  answer_renewal(true);
+  EXPECT_FALSE(lock.is_held()) << "though it would be by the renewal";
+  on_loop([] {});  // What the answer has posted is done then.
+  EXPECT_EQ(lost, 1);
+}
+
+// Its time is up while its question is under way. (The loop's timers go by the system's clock.)
+TEST_F(LockServiceFaults, WhatIsGrantedAtTheEndOfTheWaitIsNotForgotten) {
+  auto asks = ask({.ttl = kTtlMost, .wait = 10ms});
+  Answer<bool> is_past;
+  on_loop([&] { loop_.run_after(20ms, [tell = is_past.callback()]() mutable { tell(true); }); });
+  is_past.take();
+  EXPECT_FALSE(asks.arrived());
+  grant();
+  EXPECT_TRUE(taken(asks).is_held());
+}
+
+TEST_F(LockServiceFaults, WhoSeesAnothersGrantKnowsThatItHasNone) {
+  auto asks = ask({.ttl = kTtlMost, .wait = 1h});
+  answer(outcome_unknown("the reply was lost"));
+  expect_questions(1, 0);  // Again.
+  clock_.advance(1h);
+  answer(LockStore::Answer{.left = 1min});
+  const auto refused = asks.take();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kConflict) << refused.error().to_string();
+  on_loop([this] { EXPECT_EQ(store_->releases, 0); });
+}
+
+TEST_F(LockServiceFaults, OneOfOurOwnIsAskedForWhenItIsGivenBackAndNotBefore) {
+  Lock lock = granted({.ttl = kTtlMost, .wait = 1h});
+  Answer<Granted> asks;
+  service_->lock("l", {.ttl = kTtlMost, .wait = 1h}, /*waits=*/true, asks.callback());
+  expect_questions(0, 0);
+  lock = Lock{};
+  expect_questions(1, 0);
+  grant();
+  EXPECT_TRUE(taken(asks).is_held());
+}
+
+TEST_F(LockServiceFaults, WhoIsWokenWhileItAsksAsksAgainAtOnce) {
+  const auto asks = ask({.ttl = kTtlMost, .wait = 1h});
+  on_loop([this] {
+    service_->wake("l");
+    answer_first(store_->acquires, Result<LockStore::Answer>{LockStore::Answer{.left = 1min}});
+    EXPECT_EQ(store_->acquires.size(), 1U) << "before any pause";
+  });
+}
+
+TEST_F(LockServiceFaults, AnothersLockIsAskedForWhenItsLifeEnds) {
+  const auto asks = ask({.ttl = kTtlMost, .wait = 1h});
+  Answer<std::size_t> asked;
+  on_loop([&] {
+    answer_first(store_->acquires, Result<LockStore::Answer>{LockStore::Answer{.left = 1ms}});
+    // The timers run in the order of their times, however late they are.
+    loop_.run_after(40ms,
+                    [this, tell = asked.callback()]() mutable { tell(store_->acquires.size()); });
+  });
+  EXPECT_EQ(asked.take(), 1U) << "before the shortest pause is over";
 }
 
 }  // namespace
