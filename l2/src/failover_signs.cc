@@ -3,25 +3,25 @@
 namespace tiercel::l2 {
 
 void FailoverSigns::hear(Id sentinel, const SentinelEvent& event, TimePoint now) {
-  using Kind = SentinelEvent::Kind;
+  using What = SentinelEvent::Kind;
   Sign sign{now, {}};
   switch (event.kind) {
-    case Kind::kSwitched:
-    case Kind::kPromoted: sign.settled_on = event.endpoint; break;
+    case What::kSwitched:
+    case What::kPromoted: sign.settled_on = event.endpoint; break;
     // Once the chosen replica is a master, the leader only moves the others to it.
-    case Kind::kOthersMoved:
+    case What::kOthersMoved:
       if (voices_[sentinel].sign) sign.settled_on = voices_[sentinel].sign->settled_on;
       break;
-    case Kind::kOrdered:
-    case Kind::kElected:
-    case Kind::kCandidacy:
-    case Kind::kVote:
-    case Kind::kAborted:
-    case Kind::kFailoverStep: break;
-    case Kind::kNewEpoch:
-    case Kind::kMasterBack:
-    case Kind::kSentinelSeen:
-    case Kind::kViewChanged: return;
+    case What::kOrdered:
+    case What::kElected:
+    case What::kCandidacy:
+    case What::kVote:
+    case What::kAborted:
+    case What::kFailoverStep: break;
+    case What::kNewEpoch:
+    case What::kMasterBack:
+    case What::kSentinelSeen:
+    case What::kViewChanged: return;
   }
   voices_[sentinel].sign = std::move(sign);
 }

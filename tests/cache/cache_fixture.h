@@ -38,7 +38,8 @@ inline CacheOptions patient(CacheOptions options) {
   wait(options.read_timeout, defaults.read_timeout);
   wait(options.write_timeout, defaults.write_timeout);
   wait(options.read_timeout_before_load, defaults.read_timeout_before_load);
-  if (options.fill_lease == defaults.fill_lease) options.fill_lease = 60s;
+  // Less: where its holder has lost it in a failover, the others wait until it ends.
+  if (options.fill_lease == defaults.fill_lease) options.fill_lease = kPatience / 2;
   return options;
 }
 

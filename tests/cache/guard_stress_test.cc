@@ -70,7 +70,8 @@ class Fleet {
       caches_.push_back(open_ready({.redis_url = url(i),
                                     .lease = kLease,
                                     .write_timeout = 900ms,
-                                    .read_timeout_before_load = 200ms}));
+                                    .read_timeout_before_load = 200ms,
+                                    .fill_lease = 2s}));
       auto items = Items::open(
           *caches_.back(),
           {.name = "item",
